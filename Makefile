@@ -1,0 +1,69 @@
+# Pushwire. `make demo` and `make test` need python3 (3.11+) and make, and set up the rest themselves.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: demo test check lint format types imports unit soak bench lock clean system-packages
+
+demo: $(VENV)/.runtime
+	$(BIN)/pushwire demo
+
+test: check unit
+
+check: lint types imports
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+	$(BIN)/mypy tests
+
+imports: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+# Browser tests use Debian's chromium; elsewhere than as root on Debian they are skipped, and say so.
+system-packages:
+	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && ! command -v chromium >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	fi || echo "chromium was not installed: the browser test will be skipped"
+
+unit: $(VENV)/.dev system-packages
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not soak"
+
+soak: $(VENV)/.dev
+	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -m soak --timeout 3600
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m loadtest.bench
+
+lock: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	  --custom-compile-command "make lock" --quiet pyproject.toml --group build -o deploy/locks/runtime.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	  --custom-compile-command "make lock" --quiet pyproject.toml --group dev -o deploy/locks/dev.txt
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pushwire needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: deploy/locks/runtime.txt pyproject.toml | $(VENV)/bin/python
+	@echo "Setting up .venv (once)…"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/locks/runtime.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.dev: deploy/locks/dev.txt $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/locks/dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The processes that face the network: send API, connection servers, workers, command line."""

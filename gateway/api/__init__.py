@@ -1,0 +1,1 @@
+"""The HTTP API that app servers and registering devices use."""

@@ -1,0 +1,1 @@
+"""The connection server: one long-lived WebSocket per device."""

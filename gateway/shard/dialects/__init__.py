@@ -1,0 +1,1 @@
+"""One module a dialect, found by discovery."""

@@ -1,0 +1,1 @@
+"""The worker: timers and outboxes of the partitions that it owns."""

@@ -1,0 +1,152 @@
+"""Ids, addresses and secrets: their forms, and the partition that each one names.
+
+A device id fixes its partition by CRC-32, a message id begins with the partition of its mailbox,
+and a token carries both, so that every key of a message's life can be found from its address alone.
+"""
+
+import base64
+import hashlib
+import re
+import zlib
+from typing import Final, NewType
+
+import msgspec
+from typing_extensions import override
+
+ProjectId = NewType("ProjectId", str)
+DeviceId = NewType("DeviceId", str)
+MessageId = NewType("MessageId", str)
+Partition = NewType("Partition", str)
+ShardId = NewType("ShardId", str)
+
+PARTITIONS: Final = 64
+ENTROPY_BYTES: Final = 10
+"""How many random bytes the makers of ids below take."""
+SECRET_BYTES: Final = 24
+"""How many random bytes the makers of secrets below take."""
+
+_PROJECT = re.compile(r"[a-z][a-z0-9-]{1,62}[a-z0-9]")
+_DEVICE = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_MESSAGE = re.compile(r"[0-9a-f]{2}[0-9a-z]{9}[a-z2-7]{16}")
+_TOKEN = re.compile(
+    r"(?P<region>[a-z0-9-]{1,32})\.(?P<partition>[0-9a-f]{2})\."
+    r"(?P<device>[A-Za-z0-9_-]{16,64})\.(?P<nonce>[a-z2-7]{16})"
+)
+_CREDENTIAL = re.compile(r"(?P<device>[A-Za-z0-9_-]{16,64})\.(?P<secret>[A-Za-z0-9_-]{32})")
+_BASE36: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+class Token(msgspec.Struct, frozen=True, gc=False):
+    """The address of a device, taken apart: `<region>.<partition>.<device id>.<nonce>`."""
+
+    region: str
+    partition: Partition
+    device: DeviceId
+    nonce: str
+
+    @override
+    def __str__(self) -> str:
+        """Give the address as app servers send it."""
+        return f"{self.region}.{self.partition}.{self.device}.{self.nonce}"
+
+
+class Credential(msgspec.Struct, frozen=True, gc=False):
+    """A device's own secret for connecting, taken apart: `<device id>.<secret>`."""
+
+    device: DeviceId
+    secret: str
+
+    @override
+    def __str__(self) -> str:
+        """Give the credential as the device keeps it."""
+        return f"{self.device}.{self.secret}"
+
+
+def partition_of(device: DeviceId) -> Partition:
+    """Name the partition of a device's mailbox, two hexadecimal digits, 00 to 3f."""
+    return Partition(f"{zlib.crc32(device.encode()) % PARTITIONS:02x}")
+
+
+def partition_of_message(message: MessageId) -> Partition:
+    """Name the partition that holds a message's status."""
+    return Partition(message[:2])
+
+
+def all_partitions() -> list[Partition]:
+    """List every partition, in order."""
+    return [Partition(f"{number:02x}") for number in range(PARTITIONS)]
+
+
+def _base32(entropy: bytes) -> str:
+    return base64.b32encode(entropy).decode().rstrip("=").lower()
+
+
+def new_device_id(entropy: bytes) -> DeviceId:
+    """Make a device id of 16 characters from `ENTROPY_BYTES` random bytes."""
+    return DeviceId(_base32(entropy))
+
+
+def new_message_id(partition: Partition, now_ms: int, entropy: bytes) -> MessageId:
+    """Make a message id: partition, time of acceptance in base 36, `ENTROPY_BYTES` random bytes.
+
+    Ids of one partition sort by their millisecond.
+    """
+    digits = []
+    rest = now_ms
+    for _ in range(9):
+        rest, digit = divmod(rest, 36)
+        digits.append(_BASE36[digit])
+    return MessageId(f"{partition}{''.join(reversed(digits))}{_base32(entropy)}")
+
+
+def new_token(region: str, device: DeviceId, entropy: bytes) -> Token:
+    """Make a device's address with a fresh nonce from `ENTROPY_BYTES` random bytes."""
+    return Token(region, partition_of(device), device, _base32(entropy))
+
+
+def new_credential(device: DeviceId, entropy: bytes) -> Credential:
+    """Make a device's secret from `SECRET_BYTES` random bytes."""
+    return Credential(device, new_secret(entropy))
+
+
+def new_secret(entropy: bytes) -> str:
+    """Write random bytes as URL-safe base64 without padding (32 characters for `SECRET_BYTES`)."""
+    return base64.urlsafe_b64encode(entropy).decode().rstrip("=")
+
+
+def secret_hash(secret: str) -> str:
+    """Hash a secret for storage: SHA-256, hexadecimal.
+
+    Our secrets carry 192 random bits, so a slow password hash would add nothing.
+    """
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def parse_token(text: str) -> Token | None:
+    """Take an address apart, or give None where it has not the form of one."""
+    if (found := _TOKEN.fullmatch(text)) is None:
+        return None
+    region, partition, device, nonce = found.groups()
+    return Token(region, Partition(partition), DeviceId(device), nonce)
+
+
+def parse_credential(text: str) -> Credential | None:
+    """Take a device's secret apart, or give None where it has not the form of one."""
+    if (found := _CREDENTIAL.fullmatch(text)) is None:
+        return None
+    return Credential(DeviceId(found["device"]), found["secret"])
+
+
+def parse_device_id(text: str) -> DeviceId | None:
+    """Give a device id of 16 to 64 characters `[A-Za-z0-9_-]`, or None."""
+    return DeviceId(text) if _DEVICE.fullmatch(text) else None
+
+
+def parse_message_id(text: str) -> MessageId | None:
+    """Give a message id, or None where the text cannot be one."""
+    return MessageId(text) if _MESSAGE.fullmatch(text) else None
+
+
+def parse_project_id(text: str) -> ProjectId | None:
+    """Give a project id: 3 to 64 of `[a-z0-9-]`, a letter first, no hyphen last; or None."""
+    return ProjectId(text) if _PROJECT.fullmatch(text) else None

@@ -1,0 +1,110 @@
+"""What goes into a mailbox and what comes out of it."""
+
+import enum
+
+import msgspec
+
+from router.model.hint import Route
+from router.model.ids import DeviceId, MessageId, Partition, ProjectId
+from router.model.message import Priority
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """A message on its way into one mailbox. Times in epoch milliseconds.
+
+    `expires_ms == now_ms` means a TTL of 0: now or never, and never stored.
+    """
+
+    project: ProjectId
+    partition: Partition
+    device: DeviceId
+    nonce: str
+    message: MessageId
+    frame: bytes
+    now_ms: int
+    """When the message was accepted."""
+    expires_ms: int
+    priority: Priority = Priority.NORMAL
+    collapse_key: str = ""
+    send_at_ms: int = 0
+    """When a scheduled message enters the mailbox; 0 for at once."""
+    idempotency_key: str = ""
+    idempotency_digest: str = ""
+    """SHA-256 of the request, so that a key used again for another request is noticed."""
+
+
+class EnqueueResult(enum.Enum):
+    """How an enqueue ended."""
+
+    ACCEPTED = "ok"
+    REPEATED = "repeat"
+    """The idempotency key was seen: `message` is the first one's id. Nothing was stored."""
+    UNREGISTERED = "unregistered"
+    SENDER_ID_MISMATCH = "mismatch"
+    KEY_REUSED = "reused"
+    """The idempotency key was seen with another request."""
+
+
+class Enqueued(msgspec.Struct, frozen=True, gc=False):
+    """What became of an enqueue."""
+
+    result: EnqueueResult
+    message: MessageId
+    seq: int = 0
+    """Number of the message in its mailbox; 0 where the mailbox does not hold it."""
+    route: Route | None = None
+    """Where the device is connected, if a shard said so last. The shard may be dead."""
+
+
+class Pending(msgspec.Struct, frozen=True, gc=False):
+    """A message that waits in a mailbox."""
+
+    seq: int
+    message: MessageId
+    expires_ms: int
+    frame: bytes
+
+
+class Window(msgspec.Struct, frozen=True):
+    """A piece of a mailbox, in order of seq."""
+
+    messages: tuple[Pending, ...]
+    head: int
+    """The highest seq that the mailbox has given out."""
+    more: bool
+    """Whether messages beyond the last one of this window wait."""
+    dropped: int = 0
+    """Messages lost to the pending cap since the device was last told; reading resets it."""
+
+
+class AttachResult(enum.Enum):
+    """How an attach ended."""
+
+    ATTACHED = "ok"
+    BAD_CREDENTIAL = "credential"
+    UNREGISTERED = "unregistered"
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """What a device's new session starts from."""
+
+    result: AttachResult
+    epoch: int = 0
+    project: ProjectId = ProjectId("")
+    pending: int = 0
+    token_nonce: str = ""
+    window: Window = Window((), 0, more=False)
+    displaced: Route | None = None
+    """The session that this one takes over from."""
+
+
+class Ack(msgspec.Struct, frozen=True, gc=False):
+    """One acked message.
+
+    `seq` is 0 where the session did not send the message itself (the function then looks it up).
+    `sent_ms` is when the frame was written, 0 where that was told before.
+    """
+
+    message: MessageId
+    seq: int
+    sent_ms: int

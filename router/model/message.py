@@ -1,0 +1,68 @@
+"""A message as an app server sent it, parsed and valid."""
+
+import enum
+from typing import Final
+
+import msgspec
+
+MAX_TTL_S: Final = 28 * 24 * 3600
+MAX_PAYLOAD_BYTES: Final = 4096
+
+
+class Priority(enum.StrEnum):
+    """How urgent a message is; FCM's `high` and `normal` keep their names."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class ReceiptMode(enum.StrEnum):
+    """Which receipts the sender asks for."""
+
+    NONE = "none"
+    AGGREGATE = "aggregate"
+    DEVICE = "device"
+
+
+class BridgeMode(enum.StrEnum):
+    """Whether a bridge may carry the message."""
+
+    AUTO = "auto"
+    ONLY = "only"
+    NEVER = "never"
+
+
+class BridgePolicy(msgspec.Struct, frozen=True, gc=False):
+    """When a bridge takes over: `after_s` seconds without an ack."""
+
+    mode: BridgeMode = BridgeMode.AUTO
+    after_s: int = 0
+
+
+class Notification(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What the operating system shows."""
+
+    title: str = ""
+    body: str = ""
+    image: str = ""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message, valid, with every duration in milliseconds and every time in epoch milliseconds.
+
+    `token` is the text of a single device's address; other targets have fields of their own.
+    """
+
+    token: str
+    notification: Notification | None = None
+    data: dict[str, str] | None = None
+    ttl_ms: int = MAX_TTL_S * 1000
+    collapse_key: str = ""
+    priority: Priority = Priority.NORMAL
+    send_at_ms: int | None = None
+    receipts: ReceiptMode = ReceiptMode.DEVICE
+    bridge: BridgePolicy = BridgePolicy()
+    label: str = ""
+    """FCM's `analytics_label`."""

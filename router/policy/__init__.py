@@ -1,0 +1,1 @@
+"""Rules without I/O: states of a message, retries, limits."""

@@ -1,0 +1,1 @@
+"""The store: one atomic function a transition, one hash tag a function."""

@@ -1,0 +1,104 @@
+"""Every metric, by name. Labels are bounded: never a token, a topic, a device."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_LATENCY: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 3600)
+_FAST: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5)
+
+
+class Metrics:
+    """The metrics of one process.
+
+    Args:
+        registry: where they are registered; each process has one.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.connections = Gauge(
+            "pushwire_connections",
+            "Sessions that hold a socket.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.connects = Counter(
+            "pushwire_connects", "Connection attempts, by result.", ["result"], registry=registry
+        )
+        self.disconnects = Counter(
+            "pushwire_disconnects", "Sessions ended, by reason.", ["reason"], registry=registry
+        )
+        self.sends = Counter(
+            "pushwire_sends",
+            "Messages offered to the API, by result.",
+            ["result"],
+            registry=registry,
+        )
+        self.deliveries = Counter(
+            "pushwire_deliveries", "Message frames written to sockets.", registry=registry
+        )
+        self.acks = Counter("pushwire_acks", "Messages acked by devices.", registry=registry)
+        self.nacks = Counter("pushwire_nacks", "Messages nacked by devices.", registry=registry)
+        self.redeliveries = Counter(
+            "pushwire_redeliveries", "Message frames written again.", registry=registry
+        )
+        self.receipts = Counter(
+            "pushwire_receipts", "Events read from the outbox.", ["event"], registry=registry
+        )
+        self.ack_latency = Histogram(
+            "pushwire_send_to_ack_seconds",
+            "From acceptance to ack.",
+            buckets=_LATENCY,
+            registry=registry,
+        )
+        self.store_latency = Histogram(
+            "pushwire_store_batch_seconds",
+            "Round trip of one pipeline.",
+            buckets=_FAST,
+            registry=registry,
+        )
+        self.store_batch = Histogram(
+            "pushwire_store_batch_commands",
+            "Commands in one pipeline.",
+            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
+            registry=registry,
+        )
+        self.store_queue = Gauge(
+            "pushwire_store_queue",
+            "Commands that wait for the store.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.store_errors = Counter(
+            "pushwire_store_errors", "Store connections lost.", registry=registry
+        )
+        self.inbox_lag = Histogram(
+            "pushwire_inbox_lag_seconds",
+            "From append to read of an inbox entry.",
+            buckets=_FAST,
+            registry=registry,
+        )
+        self.outbox_depth = Gauge(
+            "pushwire_outbox_depth",
+            "Events in the outboxes that no worker has read.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.timers_due = Gauge(
+            "pushwire_timers_due",
+            "Timers that are due and wait.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.loop_lag = Histogram(
+            "pushwire_loop_lag_seconds",
+            "How late the event loop runs.",
+            buckets=_FAST,
+            registry=registry,
+        )
+        self.probe = Gauge(
+            "pushwire_probe_ok",
+            "1 while the last probe came through.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )

@@ -1,0 +1,1 @@
+"""The Pushwire SDK for Python."""
