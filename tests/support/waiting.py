@@ -18,7 +18,7 @@ async def eventually(check: Callable[[], T | Awaitable[T]], timeout_s: float = 1
     deadline = time.monotonic() + timeout_s
     while True:
         got = check()
-        value: T = await got if inspect.isawaitable(got) else got  # type: ignore[assignment]
+        value: T = await got if inspect.isawaitable(got) else got
         if value:
             return value
         if time.monotonic() > deadline:
