@@ -76,6 +76,13 @@ class StoreUnavailableError(PushError):
         super().__init__(ErrorCode.UNAVAILABLE, message, retry_after_s=1.0)
 
 
+class StoreOutcomeUnknownError(StoreUnavailableError):
+    """The store got the command and did not answer in time: it may have been carried out.
+
+    Senders answer it like `StoreUnavailableError`, and withdraw what may have been stored.
+    """
+
+
 class CloseCode(enum.IntEnum):
     """WebSocket close codes of the device protocol."""
 
