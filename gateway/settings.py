@@ -1,11 +1,15 @@
 """All settings, each with its documentation; the only reader of the environment."""
 
+import difflib
 import enum
+import os
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, inspect
 
 
 class Durability(enum.StrEnum):
@@ -102,3 +106,188 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     lease_s: Annotated[
         float, Meta(ge=1, description="Seconds until a silent shard or worker counts as dead.")
     ] = 6.0
+
+
+FILE_NAME: Final = "pushwire.toml"
+PREFIX: Final = "PUSHWIRE_"
+
+
+_COMMAND_VARIABLES: Final = ("CONFIG", "API_KEY", "CLIENT_KEY", "PROJECT", "API_URL", "DEVICE_URL")
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One setting, for its flag, its page and its messages."""
+
+    name: str
+    help: str
+    accepts: str
+    """What values it takes, in words."""
+    default: str
+    textual: bool
+    """Whether the empty text is a value, and not the lack of one."""
+
+
+class SettingsError(Exception):
+    """A setting has a bad value. The text names the setting and what it accepts."""
+
+
+def load(
+    flags: Mapping[str, object],
+    *,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> Settings:
+    """Read all settings: a flag goes before the environment, the file, the default.
+
+    Args:
+        flags: by name, as given; None where the flag was not.
+        config: the file; without it `PUSHWIRE_CONFIG`, then `pushwire.toml` in `directory`, then in
+            the data directory.
+        environ: the environment; the process's own by default.
+        directory: where to look for the file; the working directory by default.
+
+    Raises:
+        SettingsError: a bad value, an unknown name in the file, a file that cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    given: dict[str, object] = {}
+    for field in fields():
+        value: object = flags.get(field.name)
+        origin = "--" + field.name.replace("_", "-")
+        if value is None:
+            value = environ.get(PREFIX + field.name.upper())
+            origin = PREFIX + field.name.upper()
+            if value == "" and not field.textual:
+                value = None
+        if value is not None:
+            given[field.name] = _check(field, value, origin)
+    path = _find_file(config, environ, directory or Path.cwd(), given)
+    if path is not None:
+        given = {**_read_file(path), **given}
+    settings = _convert(given)
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise SettingsError("tls_cert and tls_key: give both, or none")
+    return settings
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """Write all settings as environment variables, so that a child process reads the same ones."""
+    values = {PREFIX + field.name.upper(): str(getattr(settings, field.name)) for field in fields()}
+    return {**values, PREFIX + "CONFIG": os.devnull}
+
+
+def inherited_environment() -> dict[str, str]:
+    """Give a copy of the process's environment, for child processes."""
+    return dict(os.environ)
+
+
+def variable(name: str) -> str:
+    """Read `PUSHWIRE_<NAME>` for what is no setting of a role (a key that a command uses)."""
+    return os.environ.get(PREFIX + name.upper(), "")
+
+
+def unknown_variables() -> list[str]:
+    """List the `PUSHWIRE_…` variables of the environment that mean nothing."""
+    known = {PREFIX + field.name.upper() for field in fields()}
+    known |= {PREFIX + name for name in _COMMAND_VARIABLES}
+    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+
+
+def fields() -> tuple[Field, ...]:
+    """List every setting, in the order in which they are documented."""
+    described = inspect.type_info(Settings)
+    if not isinstance(described, inspect.StructType):  # pragma: no cover - it is one
+        raise TypeError(described)
+    found = []
+    for field in described.fields:
+        kind = field.type
+        notes: dict[str, object] = {}
+        if isinstance(kind, inspect.Metadata):
+            notes.update(kind.extra_json_schema or {})
+            kind = kind.type
+        found.append(
+            Field(
+                name=field.name,
+                help=str(notes.get("description", "")),
+                accepts=_accepts(kind),
+                default=str(field.default),
+                textual=isinstance(kind, inspect.StrType) and kind.pattern is None,
+            )
+        )
+    return tuple(found)
+
+
+def _accepts(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.IntType():
+            words = "a whole number" + _bounds(kind)
+        case inspect.FloatType():
+            words = "a number" + _bounds(kind)
+        case inspect.EnumType():
+            words = " or ".join(str(member.value) for member in kind.cls)
+        case inspect.StrType(pattern=str(pattern)) if pattern.startswith("^("):
+            words = " or ".join(pattern.strip("^()$").split("|"))
+        case inspect.StrType(pattern=str(pattern)):
+            words = "text that matches " + pattern.strip("^$")
+        case inspect.CustomType():
+            words = "a path"
+        case _:
+            words = "text"
+    return words
+
+
+def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
+    if kind.ge is not None and kind.le is not None:
+        return f" from {kind.ge} to {kind.le}"
+    if kind.ge is not None:
+        return f" of at least {kind.ge}"
+    return "" if kind.gt is None else f" above {kind.gt}"
+
+
+def _convert(given: Mapping[str, object]) -> Settings:
+    return msgspec.convert(given, Settings, strict=False, dec_hook=_to_path)
+
+
+def _to_path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str | Path):
+        return Path(value)
+    raise TypeError(f"expected a path, got {value!r}")
+
+
+def _check(field: Field, value: object, origin: str) -> object:
+    try:
+        _convert({field.name: value})
+    except msgspec.ValidationError:
+        shown = "a secret" if field.name == "admin_key" else repr(value)
+        raise SettingsError(f"{origin}: accepts {field.accepts}, not {shown}") from None
+    return value
+
+
+def _find_file(
+    config: Path | None, environ: Mapping[str, str], directory: Path, given: Mapping[str, object]
+) -> Path | None:
+    if named := config or environ.get(PREFIX + "CONFIG"):
+        return Path(named)
+    data_dir = Path(str(given.get("data_dir", Settings().data_dir)))
+    for folder in (directory, data_dir):
+        if (path := folder / FILE_NAME).is_file():
+            return path
+    return None
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    try:
+        found: dict[str, object] = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: is not TOML: {error}") from error
+    known = {field.name: field for field in fields()}
+    for name, value in found.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"{path}: {name} is not a setting{hint}")
+        _check(known[name], value, f"{path}: {name}")
+    return found
