@@ -49,6 +49,19 @@ class Notification(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     image: str = ""
 
 
+class Platforms(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the bridges read: the parts as they were sent, before android's went first.
+
+    `android`, `webpush` and `apns` are valid FCM v1 objects in snake_case.
+    """
+
+    notification: Notification | None = None
+    data: dict[str, str] | None = None
+    android: dict[str, object] | None = None
+    webpush: dict[str, object] | None = None
+    apns: dict[str, object] | None = None
+
+
 class Message(msgspec.Struct, frozen=True):
     """One message, valid, with every duration in milliseconds and every time in epoch milliseconds.
 
@@ -66,3 +79,5 @@ class Message(msgspec.Struct, frozen=True):
     bridge: BridgePolicy = BridgePolicy()
     label: str = ""
     """FCM's `analytics_label`."""
+    platforms: Platforms | None = None
+    """None where the sender gave no part of its own to any platform."""
