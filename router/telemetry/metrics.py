@@ -102,3 +102,36 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemin",
         )
+        self.hints = Counter("pushwire_hints", "Hints appended to inboxes.", registry=registry)
+        self.hints_dropped = Counter(
+            "pushwire_hints_dropped",
+            "Hints lost on their way to a shard, by reason; timers deliver again.",
+            ["reason"],
+            registry=registry,
+        )
+        self.acks_dropped = Counter(
+            "pushwire_acks_dropped",
+            "Acks and marks given up while the store was away; those messages come again.",
+            registry=registry,
+        )
+        self.withdrawals = Counter(
+            "pushwire_withdrawals",
+            "Messages cancelled because their sender was told that nothing was accepted, by result.",
+            ["result"],
+            registry=registry,
+        )
+        self.partitions = Gauge(
+            "pushwire_partitions_owned",
+            "Partitions whose timers and outboxes a worker runs.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.partition_errors = Counter(
+            "pushwire_partition_errors",
+            "Rounds of background work that failed, by stage.",
+            ["stage"],
+            registry=registry,
+        )
+        self.timers = Counter(
+            "pushwire_timers", "Timers carried out, by kind.", ["kind"], registry=registry
+        )
