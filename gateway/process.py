@@ -154,7 +154,11 @@ def run_role(
         supervision: set where a supervisor started this process.
         beside: a context in which the role runs (its own ops port).
         stop_timeout_s: seconds to drain in.
+
+    Raises:
+        PushError: the role refused to run, for a reason that the user can act on.
     """
+    refusals: list[PushError] = []
     if supervision is not None:
         _watch_parent(supervision.parent)
     try:
@@ -162,11 +166,12 @@ def run_role(
             context = runner.run(_context(name, supervision))
             timeout_s = settings.stop_timeout_s if stop_timeout_s is None else stop_timeout_s
             return runner.run(_serve(role, settings, context, beside, timeout_s))
-    except* PushError as refusals:
-        for refusal in _leaves(refusals):
-            _log.error("role.refused", role=name, reason=str(refusal))
+    except* PushError as group:
+        refusals = _leaves(group)
     except* Exception:  # noqa: BLE001 - the last stop of a process: logged, told by its exit code
         _log.exception("role.failed", role=name)
+    if refusals:
+        raise refusals[0]
     return EXIT_FAILED
 
 
