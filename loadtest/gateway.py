@@ -1,0 +1,137 @@
+"""A real `pushwire serve` to measure: started, described and stopped from outside."""
+
+import asyncio
+import contextlib
+import shutil
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from loadtest.processes import command, descendants
+
+_ROLES: Final = ("api", "shard", "worker")
+_START_S: Final = 60.0
+_STOP_S: Final = 30.0
+
+
+class Project(msgspec.Struct):
+    """What `pushwire project create --json` prints."""
+
+    project: str
+    api_key: str
+    client_key: str
+
+
+class Gateway(msgspec.Struct, frozen=True):
+    """A gateway that serves."""
+
+    api: str
+    devices: str
+    ops: str
+    pid: int
+    """Of the supervisor."""
+    data_dir: Path
+
+    def pids(self) -> dict[str, list[int]]:
+        """Give the pids of every process by role: api, shard, worker, store, supervisor, other."""
+        roles: dict[str, list[int]] = {}
+        for pid in descendants(self.pid):
+            roles.setdefault(role_of(command(pid)), []).append(pid)
+        return {**roles, "supervisor": [self.pid]}
+
+
+def role_of(words: list[str]) -> str:
+    """Tell the role of a process from its command line."""
+    if words and ("valkey" in words[0] or "redis" in words[0]):
+        return "store"
+    return next((word for word in words if word in _ROLES), "other")
+
+
+def executable() -> str:
+    """Find the `pushwire` command: beside this Python, else on PATH.
+
+    Raises:
+        FileNotFoundError: it is not installed.
+    """
+    beside = Path(sys.executable).with_name("pushwire")
+    found = str(beside) if beside.exists() else shutil.which("pushwire")
+    if found is None:
+        raise FileNotFoundError("pushwire is not installed: make .venv/.runtime")
+    return found
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    data_dir: Path, *, flags: Mapping[str, object] | None = None
+) -> AsyncIterator[Gateway]:
+    """Start a gateway on free ports, and stop it in the end.
+
+    Args:
+        data_dir: where its store lives; a directory used before brings its devices back.
+        flags: further flags of `pushwire serve`, by name.
+
+    Raises:
+        ConnectionError: it did not come up.
+    """
+    words = ["--data-dir", str(data_dir)]
+    for name, value in {"api_port": 0, "device_port": 0, "ops_port": 0, **(flags or {})}.items():
+        words += ["--" + name.replace("_", "-"), str(value)]
+    log_path = data_dir.with_suffix(".log")
+    with log_path.open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            executable(), "serve", *words, stdout=asyncio.subprocess.PIPE, stderr=log
+        )
+    try:
+        urls = await _ready(process, log_path)
+        yield Gateway(urls["api"], urls["devices"], urls["ops"], process.pid, data_dir)
+    finally:
+        await _stop(process)
+
+
+async def create_project(data_dir: Path, name: str) -> Project:
+    """Make a project through the command line.
+
+    Raises:
+        ConnectionError: the command failed.
+    """
+    process = await asyncio.create_subprocess_exec(
+        executable(),
+        *("project", "create", name, "--json", "--data-dir", str(data_dir)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    printed, complaint = await process.communicate()
+    if process.returncode:
+        raise ConnectionError(f"project create: {complaint.decode()}")
+    return msgspec.json.decode(printed, type=Project)
+
+
+async def _ready(process: asyncio.subprocess.Process, log_path: Path) -> dict[str, str]:
+    if process.stdout is None:
+        raise ConnectionError("no standard output")
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_START_S):
+            while line := await process.stdout.readline():
+                words = line.decode().split()
+                if words[:1] == ["ready"]:
+                    return dict(word.split("=", 1) for word in words[1:])
+    tail = _tail(log_path)
+    raise ConnectionError(f"pushwire serve did not come up:\n{tail}")
+
+
+def _tail(path: Path) -> str:
+    return path.read_text(errors="replace")[-2000:]
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+        try:
+            async with asyncio.timeout(_STOP_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+    await process.wait()
