@@ -83,6 +83,13 @@ class StoreOutcomeUnknownError(StoreUnavailableError):
     """
 
 
+class StoreReplyError(PushError):
+    """The store answered one command with an error. Other commands are not concerned."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorCode.INTERNAL, message)
+
+
 class CloseCode(enum.IntEnum):
     """WebSocket close codes of the device protocol."""
 

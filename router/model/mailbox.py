@@ -54,6 +54,10 @@ class Enqueued(msgspec.Struct, frozen=True, gc=False):
     """Number of the message in its mailbox; 0 where the mailbox does not hold it."""
     route: Route | None = None
     """Where the device is connected, if a shard said so last. The shard may be dead."""
+    device: DeviceId = DeviceId("")
+    """Set by a release alone, as are the two below: what the caller needs for its hint."""
+    expires_ms: int = 0
+    frame: bytes = b""
 
 
 class Pending(msgspec.Struct, frozen=True, gc=False):

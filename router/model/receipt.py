@@ -25,6 +25,8 @@ class Event(enum.StrEnum):
     COLLAPSED = "collapsed"
     DROPPED = "dropped"
     CANCELLED = "cancelled"
+    UPSTREAM = "upstream"
+    """A message from the device to the app server: `Receipt.message` is the device's own id."""
 
 
 ENGAGEMENT = frozenset({Event.DISPLAYED, Event.OPENED, Event.CLICKED, Event.DISMISSED})
@@ -54,3 +56,5 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     accepted_ms: int = 0
     """When the message was accepted, where the event ends its life; otherwise 0."""
     detail: str = ""
+    data: bytes = b""
+    """What the device sent, for an upstream event."""

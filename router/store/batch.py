@@ -1,0 +1,252 @@
+"""One FIFO pipeline: the commands of one loop tick leave together, over one connection.
+
+While a batch is in flight the next one gathers, so batches grow with load and shrink with latency.
+A command stays here until it is answered or its deadline passes; when the connection is lost it is
+sent again in its place, which is safe as every command that Pushwire issues is idempotent.
+"""
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from hiredis import ReplyError
+
+from router.model.errors import (
+    PushError,
+    StoreOutcomeUnknownError,
+    StoreReplyError,
+    StoreUnavailableError,
+)
+from router.store.link import Argument, Link, Reply, fields, pack
+from router.telemetry.metrics import Metrics
+
+_MAX_BATCH: Final = 1000
+"""Commands in one pipeline at the most."""
+_STALL_S: Final = 5.0
+"""A batch without an answer for so long marks the connection as dead."""
+_RECONNECT: Final = ("LOADING ", "READONLY ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ")
+"""Nothing was carried out; another connection, or a moment later, may do."""
+_NO_FUNCTION: Final = "ERR Function not found"
+_REFUSED: Final = {
+    "OOM": "The store is out of memory: raise its maxmemory or wait for messages to expire.",
+    "MISCONF": "The store cannot write to its disk: look into its log.",
+    "NOREPLICAS": "The store has too few replicas to accept writes.",
+}
+
+
+class _Command:
+    """One command on its way: its bytes, who waits for it, until when."""
+
+    __slots__ = ("deadline", "future", "packed", "sent")
+
+    def __init__(self, packed: bytes, future: asyncio.Future[Reply], deadline: float) -> None:
+        self.packed = packed
+        self.future = future
+        self.deadline = deadline
+        self.sent = False
+
+
+def _error_of(reply: ReplyError) -> PushError:
+    text = str(reply)
+    if (known := _REFUSED.get(text.partition(" ")[0])) is not None:
+        return StoreUnavailableError(known)
+    return StoreReplyError(f"The store refused a command: {text}")
+
+
+class Batch:
+    """The commands that wait for the store and those that it works on.
+
+    Args:
+        metrics: batch sizes, round trips and queue length are set here.
+        deadline_s: seconds a command may take where the caller names no other.
+        max_queue: commands waiting or in flight; one more fails at once.
+    """
+
+    def __init__(self, metrics: Metrics, deadline_s: float, max_queue: int) -> None:
+        self._metrics = metrics
+        self._deadline_s = deadline_s
+        self._max_queue = max_queue
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[_Command] = deque()
+        self._flying: list[_Command] = []
+        self._replies: list[Reply] = []
+        self._expected = 0
+        self._written_at = 0.0
+        self._link: Link | None = None
+        self._wait_fsync = False
+        self._scheduled = False
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+        self.healthy = False
+        """Whether the current connection has carried a batch through."""
+
+    def call(
+        self, *args: Argument, deadline_s: float | None = None
+    ) -> asyncio.Future[Reply]:
+        """Queue one command; the future gives its reply.
+
+        The future raises StoreUnavailableError where the deadline passed or the queue is full
+        (StoreOutcomeUnknownError if the command had been sent), StoreReplyError where the store
+        refused this command. Cancelling it withdraws a command that was not sent yet.
+        """
+        loop = self._loop
+        future: asyncio.Future[Reply] = loop.create_future()
+        if self._closed or len(self._queue) + len(self._flying) >= self._max_queue:
+            future.set_exception(StoreUnavailableError())
+            return future
+        deadline = loop.time() + (self._deadline_s if deadline_s is None else deadline_s)
+        self._queue.append(_Command(pack(args), future, deadline))
+        if self._link is not None and not self._scheduled and not self._flying:
+            self._scheduled = True
+            loop.call_soon(self._flush)
+        if self._sweeper is None:
+            self._sweeper = loop.call_at(deadline, self._sweep)
+        elif deadline < self._sweeper.when():
+            self._sweeper.cancel()
+            self._sweeper = loop.call_at(deadline, self._sweep)
+        return future
+
+    def fcall(
+        self,
+        function: str,
+        keys: Iterable[str],
+        args: Iterable[Argument],
+        deadline_s: float | None = None,
+    ) -> asyncio.Future[Reply]:
+        """Queue one call of a server function, named in full (`Library.name`)."""
+        named = tuple(keys)
+        return self.call("FCALL", function, len(named), *named, *args, deadline_s=deadline_s)
+
+    def attach(self, link: Link, *, wait_fsync: bool) -> None:
+        """Carry on over a fresh connection; `wait_fsync` ends each batch with WAITAOF."""
+        self._link = link
+        self._wait_fsync = wait_fsync
+        self.healthy = False
+        link.on_reply = self._on_reply
+        if self._queue:
+            self._flush()
+
+    def detach(self) -> None:
+        """Take back what the lost connection did not answer, to be sent again in order."""
+        self._link = None
+        self._requeue(self._flying)
+        self._flying = []
+        self._replies = []
+
+    def close(self) -> None:
+        """Fail whatever waits; later calls fail at once."""
+        self._closed = True
+        self.detach()
+        for command in self._queue:
+            self._fail_unanswered(command)
+        self._queue.clear()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._link is None or self._flying:
+            return
+        queue, flying = self._queue, self._flying
+        while queue and len(flying) < _MAX_BATCH:
+            command = queue.popleft()
+            if not command.future.done():
+                command.sent = True
+                flying.append(command)
+        if not flying:
+            return
+        data = [command.packed for command in flying]
+        self._expected = len(flying)
+        if self._wait_fsync:
+            data.append(pack(("WAITAOF", 1, 0, int(self._deadline_s * 1000))))
+            self._expected += 1
+        self._written_at = self._loop.time()
+        self._metrics.store_queue.set(len(queue) + len(flying))
+        self._link.write(b"".join(data))
+
+    def _on_reply(self, reply: Reply) -> None:
+        replies = self._replies
+        replies.append(reply)
+        if len(replies) == self._expected:
+            self._finish()
+
+    def _finish(self) -> None:
+        flying, replies = self._flying, self._replies
+        self._flying, self._replies = [], []
+        metrics = self._metrics
+        metrics.store_latency.observe(self._loop.time() - self._written_at)
+        metrics.store_batch.observe(len(flying))
+        if self._wait_fsync and not self._synced(replies.pop()):
+            for command in flying:
+                self._fail_unanswered(command)
+        again = [
+            command
+            for command, reply in zip(flying, replies, strict=True)
+            if not self._settle(command, reply)
+        ]
+        if again:
+            for command in again:
+                command.sent = False
+            self._requeue(again)
+            if self._link is not None:
+                self._link.abort()
+                self._link = None
+            return
+        self.healthy = True
+        if self._queue:
+            self._flush()
+        else:
+            metrics.store_queue.set(0)
+
+    @staticmethod
+    def _synced(reply: Reply) -> bool:
+        return not isinstance(reply, ReplyError) and fields(reply)[:1] == [1]
+
+    @staticmethod
+    def _settle(command: _Command, reply: Reply) -> bool:
+        """Hand the reply over; False asks for the command to be sent again."""
+        future = command.future
+        if future.done():
+            return True
+        if not isinstance(reply, ReplyError):
+            future.set_result(reply)
+            return True
+        text = str(reply)
+        if text.startswith((*_RECONNECT, _NO_FUNCTION)):
+            return False
+        future.set_exception(_error_of(reply))
+        return True
+
+    def _requeue(self, commands: list[_Command]) -> None:
+        self._queue.extendleft(reversed(commands))
+
+    def _sweep(self) -> None:
+        """Fail what has passed its deadline; drop a connection that has gone silent."""
+        now = self._loop.time()
+        earliest = float("inf")
+        for command in itertools.chain(self._flying, self._queue):
+            if command.future.done():
+                continue
+            if command.deadline <= now:
+                self._fail_unanswered(command)
+            else:
+                earliest = min(earliest, command.deadline)
+        self._queue = deque(command for command in self._queue if not command.future.done())
+        if self._flying:
+            if now - self._written_at >= _STALL_S and self._link is not None:
+                self._link.abort()
+            else:
+                earliest = min(earliest, self._written_at + _STALL_S)
+        self._sweeper = None
+        if earliest != float("inf"):
+            self._sweeper = self._loop.call_at(earliest, self._sweep)
+
+    @staticmethod
+    def _fail_unanswered(command: _Command) -> None:
+        if not command.future.done():
+            command.future.set_exception(
+                StoreOutcomeUnknownError() if command.sent else StoreUnavailableError()
+            )

@@ -1,0 +1,45 @@
+-- Accept a message for one device.
+-- KEYS: mailbox index frames timers outbox status [idempotency]
+-- ARGV: message device project nonce now expires collapse frame cap ack_timeout retention digest
+-- returns: {seq, shard, epoch}, {seq} without a route, {-1} unregistered, {-2} of another project,
+--   {-3} idempotency key used for another request, {-4, first message} repeated
+-- events: accepted; collapsed, dropped of others; expired where a TTL of 0 finds no route
+-- invariant: index, frames and status change together; a message id is taken once
+local mailbox, index, frames, timers, outbox, status, idempotency = unpack(keys)
+local message, device, project, nonce, now, expires, collapse, frame, cap, ack_timeout, retention,
+  digest = unpack(args)
+if idempotency then
+  local first = call('GET', idempotency)
+  if first then
+    local seen, id = string.match(first, '^([^|]*)|(.+)$')
+    if seen ~= digest then return {-3} end
+    if id ~= message then return {-4, id} end
+  end
+end
+local known = call('HMGET', mailbox, 'p', 'n', 'seq', 'sh', 'ep')
+if not known[1] or known[2] ~= nonce then return {-1} end
+if known[1] ~= project then return {-2} end
+local shard, epoch = known[4], tonumber(known[5])
+local seq = 0
+if expires ~= now then seq = (tonumber(known[3]) or 0) + 1 end
+local head = project .. '|' .. device .. '|' .. now .. '|' .. expires .. '|0|' .. seq .. '|' .. collapse
+if call('HSETNX', status, 'i', head) == 0 then
+  local _, _, _, _, _, taken = split_head(call('HGET', status, 'i'))
+  return {tonumber(taken), shard, epoch}
+end
+call('PEXPIRE', status, expires - now + retention)
+if idempotency then
+  call('SET', idempotency, digest .. '|' .. message, 'PX', IDEMPOTENCY_MS)
+end
+emit(outbox, project, message, device, 'accepted', now, '0', '0', '')
+local c = {mailbox = mailbox, index = index, frames = frames, timers = timers, outbox = outbox,
+  project = project, device = device, now = now, retention = retention}
+if seq > 0 then
+  put(c, message, seq, expires, collapse, frame, cap, shard and now + ack_timeout)
+elseif shard then
+  call('ZADD', timers, now + ack_timeout, 'lapse:' .. message)
+else
+  close(c, status, message, 'expired', 'not connected')
+end
+if shard then return {seq, shard, epoch} end
+return {seq}

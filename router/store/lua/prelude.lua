@@ -1,0 +1,145 @@
+-- Shared by all functions of the library. Every key that is not known before the call (the status
+-- of a message found in the index) is derived from the hash tag of a declared key: one slot.
+--
+-- Layout:
+--   index member    <message>|<expires ms>|<collapse key>          score: seq
+--   status field i  <project>|<device>|<created ms>|<expires ms>|<send at ms>|<seq>|<collapse key>
+--   status field e:<event>  <ms> or <ms>|<detail>
+--   outbox field r  <project>|<message>|<device>|<event>|<ms>|<accepted ms>|<sent ms>|<detail>
+
+local call = redis.call
+local WINDOW = 128
+local ROUNDS = 8
+local OUTBOX_MAX = '1000000'
+local IDEMPOTENCY_MS = '86400000'
+
+-- A message id carries the time of its acceptance: partition (2), milliseconds in base 36 (9).
+local function accepted_of(message)
+  return string.format('%d', tonumber(string.sub(message, 3, 11), 36) or 0)
+end
+
+local function emit(outbox, project, message, device, event, time, accepted, sent, detail)
+  call('XADD', outbox, 'MAXLEN', '~', OUTBOX_MAX, '*', 'r', project .. '|' .. message .. '|'
+    .. device .. '|' .. event .. '|' .. time .. '|' .. accepted .. '|' .. sent .. '|' .. detail)
+end
+
+local function status_key(outbox, message)
+  return string.match(outbox, '^{.-}') .. ':msg:' .. message
+end
+
+-- Write the terminal event of a message: status and outbox.
+local function close(c, status, message, event, detail)
+  local value = c.now
+  if detail ~= '' then value = c.now .. '|' .. detail end
+  call('HSET', status, 'e:' .. event, value)
+  call('PEXPIRE', status, c.retention)
+  emit(c.outbox, c.project, message, c.device, event, c.now, accepted_of(message), '0', detail)
+end
+
+local function split_head(head)
+  return string.match(head, '^([^|]*)|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|(.*)$')
+end
+
+-- Take one message out of index and frames.
+local function remove(c, member, seq, collapse)
+  call('ZREM', c.index, member)
+  if collapse ~= '' and call('HGET', c.frames, 'c:' .. collapse) == seq then
+    call('HDEL', c.frames, seq, 'n:' .. seq, 'c:' .. collapse)
+  else
+    call('HDEL', c.frames, seq, 'n:' .. seq)
+  end
+end
+
+-- Take one message out of the mailbox and write its terminal event.
+local function finish(c, member, seq, event, detail)
+  local message, collapse = string.match(member, '^([^|]+)|%d+|(.*)$')
+  remove(c, member, seq, collapse)
+  close(c, status_key(c.outbox, message), message, event, detail)
+end
+
+-- An empty mailbox has no timers.
+local function settle(c)
+  if call('ZCARD', c.index) == 0 then
+    call('ZREM', c.timers, 'redeliver:' .. c.device, 'expire:' .. c.device)
+  end
+end
+
+-- Make room for one message: the oldest that is not collapsible goes, or the oldest of all.
+local function make_room(c)
+  local victim = call('ZRANGE', c.index, 0, 0, 'WITHSCORES')
+  if string.sub(victim[1], -1) ~= '|' then
+    local window = call('ZRANGE', c.index, 0, WINDOW - 1, 'WITHSCORES')
+    for at = 3, #window, 2 do
+      if string.sub(window[at], -1) == '|' then
+        victim = {window[at], window[at + 1]}
+        break
+      end
+    end
+  end
+  finish(c, victim[1], victim[2], 'dropped', 'pending cap')
+  call('HINCRBY', c.mailbox, 'dr', 1)
+end
+
+-- Put an accepted message into the mailbox: collapse, cap, index, frame, timers.
+local function put(c, message, seq, expires, collapse, frame, cap, redeliver_at)
+  if collapse ~= '' then
+    local old = call('HGET', c.frames, 'c:' .. collapse)
+    local member = old and call('ZRANGE', c.index, old, old, 'BYSCORE')[1]
+    if member then finish(c, member, old, 'collapsed', '') end
+  end
+  if call('ZCARD', c.index) >= tonumber(cap) then make_room(c) end
+  call('ZADD', c.index, seq, message .. '|' .. expires .. '|' .. collapse)
+  call('HSET', c.mailbox, 'seq', seq)
+  if collapse ~= '' then
+    call('HSET', c.frames, seq, frame, 'c:' .. collapse, seq)
+  else
+    call('HSET', c.frames, seq, frame)
+  end
+  if redeliver_at then
+    call('ZADD', c.timers, 'LT', expires, 'expire:' .. c.device,
+      redeliver_at, 'redeliver:' .. c.device)
+  else
+    call('ZADD', c.timers, 'LT', expires, 'expire:' .. c.device)
+  end
+end
+
+-- Read up to `limit` messages that are due from behind seq `after`; expired ones met on the way
+-- end here. `quiet` is the latest not-before of any nack. Appends member, seq, frame to `out` and
+-- returns whether more waits beyond.
+local function read_window(c, after, limit, quiet, out)
+  limit = math.min(tonumber(limit), WINDOW)
+  if limit < 1 then return call('ZCARD', c.index) > 0 and 1 or 0 end
+  local now = tonumber(c.now)
+  local check_nacks = quiet and tonumber(quiet) > now
+  local members, seqs = {}, {}
+  for _ = 1, ROUNDS do
+    local found = call('ZRANGE', c.index, '(' .. after, '+inf', 'BYSCORE',
+      'LIMIT', 0, limit + 1, 'WITHSCORES')
+    for at = 1, #found, 2 do
+      if #seqs == limit then break end
+      local member, seq = found[at], found[at + 1]
+      after = seq
+      local not_before = check_nacks and call('HGET', c.frames, 'n:' .. seq)
+      if tonumber(string.match(member, '|(%d+)|')) <= now then
+        finish(c, member, seq, 'expired', '')
+      elseif not not_before or tonumber(not_before) <= now then
+        members[#members + 1] = member
+        seqs[#seqs + 1] = seq
+      end
+    end
+    if #found < 2 * (limit + 1) or #seqs > 0 then break end
+  end
+  local more = 0
+  if #seqs > 0 then
+    if call('ZCOUNT', c.index, '(' .. after, '+inf') > 0 then more = 1 end
+    local frames = call('HMGET', c.frames, unpack(seqs))
+    for at = 1, #seqs do
+      if frames[at] then
+        out[#out + 1] = members[at]
+        out[#out + 1] = seqs[at]
+        out[#out + 1] = frames[at]
+      end
+    end
+  end
+  return more
+end

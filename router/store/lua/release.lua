@@ -1,0 +1,42 @@
+-- Move a scheduled message into its mailbox.
+-- KEYS: mailbox index frames timers outbox status
+-- ARGV: message now cap ack_timeout retention
+-- returns: {seq, device, expires, frame, shard, epoch}, without the last two where there is no
+--   route; nil where nothing entered the mailbox
+-- events: accepted; or expired, or dropped (unregistered); collapsed, dropped of others
+-- invariant: removing the send timer is what permits it, so it happens once
+local mailbox, index, frames, timers, outbox, status = unpack(keys)
+local message, now, cap, ack_timeout, retention = unpack(args)
+if call('ZREM', timers, 'send:' .. message) == 0 then return nil end
+local kept = call('HMGET', status, 'i', 'f')
+if not kept[1] or not kept[2] then return nil end
+local frame = kept[2]
+local project, device, created, expires, send_at, _, collapse = split_head(kept[1])
+call('HDEL', status, 'f')
+local c = {mailbox = mailbox, index = index, frames = frames, timers = timers, outbox = outbox,
+  project = project, device = device, now = now, retention = retention}
+local known = call('HMGET', mailbox, 'p', 'seq', 'sh', 'ep')
+if known[1] ~= project then
+  close(c, status, message, 'dropped', 'unregistered')
+  return nil
+end
+local once = created == expires
+if not once and tonumber(expires) <= tonumber(now) then
+  close(c, status, message, 'expired', '')
+  return nil
+end
+local shard, epoch, seq = known[3], tonumber(known[4]), 0
+if not once then seq = (tonumber(known[2]) or 0) + 1 end
+call('HSET', status, 'e:accepted', now, 'i', project .. '|' .. device .. '|' .. created .. '|'
+  .. expires .. '|' .. send_at .. '|' .. seq .. '|' .. collapse)
+emit(outbox, project, message, device, 'accepted', now, '0', '0', '')
+if not once then
+  put(c, message, seq, expires, collapse, frame, cap, shard and now + ack_timeout)
+elseif shard then
+  call('ZADD', timers, now + ack_timeout, 'lapse:' .. message)
+else
+  close(c, status, message, 'expired', 'not connected')
+  return nil
+end
+if shard then return {seq, device, tonumber(expires), frame, shard, epoch} end
+return {seq, device, tonumber(expires), frame}

@@ -1,0 +1,31 @@
+-- Accept a message that enters the mailbox later.
+-- KEYS: mailbox timers outbox status [idempotency]
+-- ARGV: message device project nonce now expires collapse frame send_at retention digest
+-- returns: as enqueue, seq 0
+-- events: scheduled
+-- invariant: the frame stands in the status as long as the send timer does
+local mailbox, timers, outbox, status, idempotency = unpack(keys)
+local message, device, project, nonce, now, expires, collapse, frame, send_at, retention, digest =
+  unpack(args)
+if idempotency then
+  local first = call('GET', idempotency)
+  if first then
+    local seen, id = string.match(first, '^([^|]*)|(.+)$')
+    if seen ~= digest then return {-3} end
+    if id ~= message then return {-4, id} end
+  end
+end
+local known = call('HMGET', mailbox, 'p', 'n')
+if not known[1] or known[2] ~= nonce then return {-1} end
+if known[1] ~= project then return {-2} end
+local head = project .. '|' .. device .. '|' .. now .. '|' .. expires .. '|' .. send_at .. '|0|'
+  .. collapse
+if call('HSETNX', status, 'i', head) == 0 then return {0} end
+call('HSET', status, 'f', frame)
+call('PEXPIRE', status, math.max(tonumber(expires), tonumber(send_at)) - now + retention)
+if idempotency then
+  call('SET', idempotency, digest .. '|' .. message, 'PX', IDEMPOTENCY_MS)
+end
+call('ZADD', timers, send_at, 'send:' .. message)
+emit(outbox, project, message, device, 'scheduled', now, '0', '0', '')
+return {0}
