@@ -1,0 +1,309 @@
+"""From a valid message to a stored one.
+
+Before: `gateway.api.resources.messages`. After: `router.store.mailbox` with its `enqueue`, then
+`router.routing` where the device is connected. The device frame is encoded here, once.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+import structlog
+
+from router.model.errors import (
+    ErrorCode,
+    FieldViolation,
+    PushError,
+    StoreOutcomeUnknownError,
+    StoreUnavailableError,
+)
+from router.model.hint import Deliver
+from router.model.ids import ENTROPY_BYTES, MessageId, ProjectId, Token, new_message_id, parse_token
+from router.model.mailbox import Enqueued, EnqueueResult, Envelope
+from router.model.message import Message
+from router.model.status import MessageStatus
+from router.policy.delivery import Lifetime, lifetime
+from router.policy.limits import payload_violation, schedule_violation
+from router.policy.retry import Backoff
+from router.routing import Routing
+from router.store.mailbox import Mailboxes
+from router.telemetry.metrics import Metrics
+from sdk_client.wire import encode
+
+MAX_WITHDRAWALS: Final = 10_000
+"""Messages of unknown outcome that are remembered while the store is away."""
+_RETRY: Final = Backoff(base_s=0.05, cap_s=1.0)
+
+_log = structlog.stdlib.get_logger(__name__)
+_json = msgspec.json.Encoder()
+
+
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """One message of a batch, with the idempotency key and digest of its own."""
+
+    message: Message
+    idempotency_key: str = ""
+    digest: str = ""
+
+
+class Sender:
+    """Stores messages for devices and hints to their shards.
+
+    Args:
+        mailboxes: where messages wait.
+        routing: how shards learn of them.
+        metrics: counts withdrawals.
+        now_ms: the clock, epoch milliseconds.
+        entropy: gives so many random bytes.
+    """
+
+    def __init__(
+        self,
+        mailboxes: Mailboxes,
+        routing: Routing,
+        metrics: Metrics,
+        now_ms: Callable[[], int],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._mailboxes = mailboxes
+        self._routing = routing
+        self._metrics = metrics
+        self._now_ms = now_ms
+        self._entropy = entropy
+        self._doubtful: deque[tuple[ProjectId, MessageId]] = deque()
+        self._doubt = asyncio.Event()
+
+    async def send(
+        self,
+        project: ProjectId,
+        message: Message,
+        *,
+        idempotency_key: str = "",
+        digest: str = "",
+    ) -> MessageId:
+        """Store one message; once this returns it is accepted.
+
+        Args:
+            project: who sends.
+            message: parsed and valid.
+            idempotency_key: a repeat with the same key gives the first one's id.
+            digest: SHA-256 of the request, to notice another request under the same key.
+
+        Raises:
+            PushError: INVALID_ARGUMENT (payload above 4096 bytes, `send_at` too far ahead),
+                UNREGISTERED, SENDER_ID_MISMATCH, IDEMPOTENCY_KEY_REUSED.
+            StoreUnavailableError: the store is away; nothing was accepted.
+        """
+        envelope = self._envelope(project, message, idempotency_key, digest)
+        try:
+            enqueued = await self._mailboxes.enqueue(envelope)
+        except StoreOutcomeUnknownError:
+            self._withdraw(envelope)
+            raise
+        return self._settle(envelope, enqueued)
+
+    async def send_batch(
+        self, project: ProjectId, items: Sequence[Item]
+    ) -> list[MessageId | PushError]:
+        """Store several messages through one pipeline.
+
+        Returns:
+            For each item, in order, its id or its own error.
+        """
+        results: list[MessageId | PushError] = [_UNANSWERED] * len(items)
+
+        async def one(index: int, item: Item) -> None:
+            try:
+                results[index] = await self.send(
+                    project, item.message, idempotency_key=item.idempotency_key, digest=item.digest
+                )
+            except PushError as error:
+                results[index] = error
+
+        async with asyncio.TaskGroup() as tasks:
+            for index, item in enumerate(items):
+                tasks.create_task(one(index, item))
+        return results
+
+    def check(self, project: ProjectId, message: Message) -> None:
+        """Check what `send` checks without the store, for `validate_only`.
+
+        Raises:
+            PushError: INVALID_ARGUMENT, UNREGISTERED.
+        """
+        self._envelope(project, message, "", "")
+
+    async def cancel(self, project: ProjectId, message: MessageId) -> MessageStatus | None:
+        """Take back what is still pending of a message.
+
+        Returns:
+            Its status after that, or None where the project has no such message.
+
+        Raises:
+            StoreUnavailableError: the store is away.
+        """
+        return await self._mailboxes.cancel(message, project, self._now_ms())
+
+    async def run(self) -> None:
+        """Withdraw messages of unknown outcome as soon as the store answers; until cancelled."""
+        failures = 0
+        while True:
+            await self._doubt.wait()
+            project, message = self._doubtful[0]
+            try:
+                await self._mailboxes.cancel(message, project, self._now_ms())
+            except StoreUnavailableError:
+                failures += 1
+                await asyncio.sleep(_RETRY.ceiling_s(failures))
+                continue
+            except PushError:
+                self._metrics.withdrawals.labels("failed").inc()
+                _log.exception("message.withdraw_failed", message=message)
+            else:
+                self._metrics.withdrawals.labels("done").inc()
+                _log.info("message.withdrawn", message=message)
+            failures = 0
+            self._forget(message)
+
+    def _envelope(self, project: ProjectId, message: Message, key: str, digest: str) -> Envelope:
+        """Fix everything that is stored: id, times, frame."""
+        token = parse_token(message.token)
+        if token is None:
+            raise _unregistered()
+        now_ms = self._now_ms()
+        if (late := schedule_violation(message.send_at_ms, now_ms)) is not None:
+            raise _invalid(late)
+        identifier = new_message_id(token.partition, now_ms, self._entropy(ENTROPY_BYTES))
+        times = lifetime(now_ms, message.ttl_ms, message.send_at_ms)
+        return _packed(project, message, token, identifier, times, key, digest)
+
+    def _settle(self, envelope: Envelope, enqueued: Enqueued) -> MessageId:
+        """Turn what the store says into an id or an error, and hint to the device's shard."""
+        if enqueued.result is EnqueueResult.ACCEPTED:
+            route = enqueued.route
+            if route is not None and not envelope.send_at_ms:
+                hint = Deliver(
+                    envelope.device,
+                    route.epoch,
+                    enqueued.seq,
+                    enqueued.message,
+                    envelope.expires_ms,
+                    envelope.frame,
+                )
+                self._routing.hint(route, hint)
+            return enqueued.message
+        if enqueued.result is EnqueueResult.REPEATED:
+            return enqueued.message
+        if enqueued.result is EnqueueResult.SENDER_ID_MISMATCH:
+            raise PushError(
+                ErrorCode.SENDER_ID_MISMATCH, "The token belongs to another project: use its key."
+            )
+        if enqueued.result is EnqueueResult.KEY_REUSED:
+            raise PushError(
+                ErrorCode.IDEMPOTENCY_KEY_REUSED,
+                "The idempotency key was used for another request; take a new key.",
+            )
+        raise _unregistered()
+
+    def _withdraw(self, envelope: Envelope) -> None:
+        """Remember a message that may have been stored although its sender hears the opposite.
+
+        One with an idempotency key stays: its sender repeats the request and gets this very id, so
+        taking it back could lose a message that was answered with success.
+        """
+        if envelope.idempotency_key:
+            return
+        if len(self._doubtful) >= MAX_WITHDRAWALS:
+            self._doubtful.popleft()
+            self._metrics.withdrawals.labels("dropped").inc()
+        self._doubtful.append((envelope.project, envelope.message))
+        self._doubt.set()
+
+    def _forget(self, message: MessageId) -> None:
+        """Drop the head, unless the bound dropped it while the store was asked."""
+        if self._doubtful and self._doubtful[0][1] == message:
+            self._doubtful.popleft()
+        if not self._doubtful:
+            self._doubt.clear()
+
+
+_UNANSWERED: Final = PushError(ErrorCode.INTERNAL, "The message was not sent.")
+
+
+def _packed(  # noqa: PLR0913, PLR0917 - the parts of one envelope
+    project: ProjectId,
+    message: Message,
+    token: Token,
+    identifier: MessageId,
+    times: Lifetime,
+    key: str,
+    digest: str,
+) -> Envelope:
+    frame: dict[str, object] = {
+        "op": "message",
+        "id": identifier,
+        "sent_at": times.send_at_ms or times.accepted_ms,
+        "expires_at": times.expires_ms,
+        "priority": message.priority.value,
+    }
+    if message.collapse_key:
+        frame["collapse_key"] = message.collapse_key
+    try:
+        size = 0
+        if message.notification is not None:
+            shown = _shown(message)
+            frame["notification"] = shown
+            size = len(_json.encode(shown))
+        if message.data:
+            frame["data"] = message.data
+            size += len(_json.encode(message.data))
+        body = encode(frame)
+    except UnicodeEncodeError as error:
+        accepted = "text in Unicode; half of a surrogate pair is none"
+        raise _invalid(FieldViolation("message", accepted)) from error
+    if (large := payload_violation(size)) is not None:
+        raise _invalid(large)
+    return Envelope(
+        project=project,
+        partition=token.partition,
+        device=token.device,
+        nonce=token.nonce,
+        message=identifier,
+        frame=body,
+        now_ms=times.accepted_ms,
+        expires_ms=times.expires_ms,
+        priority=message.priority,
+        collapse_key=message.collapse_key,
+        send_at_ms=times.send_at_ms,
+        idempotency_key=key,
+        idempotency_digest=digest,
+    )
+
+
+def _shown(message: Message) -> dict[str, str]:
+    """Give the notification without its empty parts."""
+    notification = message.notification
+    if notification is None:
+        return {}
+    shown = {}
+    if notification.title:
+        shown["title"] = notification.title
+    if notification.body:
+        shown["body"] = notification.body
+    if notification.image:
+        shown["image"] = notification.image
+    return shown
+
+
+def _invalid(violation: FieldViolation) -> PushError:
+    message = f"{violation.field}: {violation.description}"
+    return PushError(ErrorCode.INVALID_ARGUMENT, message, violations=(violation,))
+
+
+def _unregistered() -> PushError:
+    return PushError(
+        ErrorCode.UNREGISTERED,
+        "No device has this token: it was rotated or the device unregistered. Remove it.",
+    )
