@@ -5,6 +5,7 @@ its old time, and its owner arms it again. A deadline beyond the horizon is give
 for the same reason. So arming is O(1), and an idle item is looked at once a horizon.
 """
 
+from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -36,6 +37,10 @@ class TimerWheel(Generic[T]):
     def __len__(self) -> int:
         """Give how many items are armed."""
         return sum(map(len, self._buckets))
+
+    def __iter__(self) -> Iterator[T]:
+        """Go through all armed items as they stand now."""
+        return iter([item for bucket in self._buckets for item in bucket])
 
     def arm(self, item: T, due_ms: int, armed_ms: int = 0) -> int:
         """Have `item` given at `due_ms` or, where it is armed already, at the earlier of both.

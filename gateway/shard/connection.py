@@ -1,0 +1,411 @@
+"""One device's socket: handshake, frames, session, and the actions that a session asks for.
+
+The thin I/O around the sans-I/O parts: bytes go through `handshake`, then `frames` into `session`;
+of the session's actions `Send` and `Close` are carried out here, all others by `Services`. There is
+no task and no loop timer per connection: `tick` comes from the listener's timer wheel.
+"""
+
+import asyncio
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol, cast
+
+import msgspec
+from typing_extensions import override
+
+from gateway.shard.dialect import Dialect
+from gateway.shard.events import Action, Close, Send, SessionLimits
+from gateway.shard.frames import (
+    BINARY,
+    PONG,
+    TEXT,
+    Closed,
+    Event,
+    Failed,
+    Ping,
+    Reader,
+    build_frame,
+    build_header,
+    close_frame,
+)
+from gateway.shard.handshake import Handshake, Refusal, Refused, Terms, refusal_response
+from gateway.shard.session import Session
+from gateway.shard.timer_wheel import TimerWheel
+from router.model.errors import CloseCode
+
+HIGH_WATER: Final = 65_536
+"""Bytes in a transport's buffer at which the session pauses."""
+LOW_WATER: Final = 16_384
+MAX_OVERRUN: Final = 65_536
+"""Bytes of answers that may be added to a full buffer before the device counts as slow."""
+
+_REQUEST_TIMEOUT: Final = (
+    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+)
+# With no deadline of its own a connection still stands in the wheel, which knows them all.
+_NEVER_MS: Final = 86_400_000
+
+
+class Services(Protocol):
+    """What the shard does for its connections."""
+
+    def admit(self) -> Refusal | None:
+        """Tell whether a handshake is served now; a refusal is answered with 503."""
+        ...
+
+    def opened(self, connection: "Connection") -> None:
+        """Take it that the handshake is done: `connection.session` stands."""
+        ...
+
+    def perform(self, connection: "Connection", action: Action) -> None:
+        """Carry out an action; its answer goes into the session, and the outcome to `carry_out`."""
+        ...
+
+    def closed(self, connection: "Connection", reason: str) -> None:
+        """Take it that the session is over: once for each `opened`, after its last action.
+
+        `reason` is one of a few words: the name of a close code in lower case, `going_away`,
+        `client_close` or `lost`.
+        """
+        ...
+
+
+class Environment(msgspec.Struct, kw_only=True):
+    """What all connections of a shard share; durations in milliseconds."""
+
+    services: Services
+    admit: Callable[[], Refusal | None]
+    refused: Callable[[str], None]
+    """Told of each handshake that came to nothing, with one of a few words."""
+    wheel: TimerWheel["Connection"]
+    now_ms: Callable[[], int]
+    terms: Terms
+    dialects: Mapping[str, Dialect]
+    limits: SessionLimits
+    max_frame_bytes: int
+    handshake_ms: int
+    slow_consumer_ms: int
+    close_ms: int = 5_000
+    """How long a peer may take to answer a close frame, and to take the last bytes."""
+    max_sockets: int
+    """Beyond it a socket is refused before its request is read."""
+    sockets: int = 0
+
+
+class _Phase(enum.IntEnum):
+    HANDSHAKE = 0
+    OPEN = 1
+    CLOSING = 2
+    """Our close frame is written, the peer's awaited; the session is over."""
+    FINISHED = 3
+    """Nothing more is written or read; the peer's end of the stream is awaited."""
+
+
+_HANDSHAKE: Final = _Phase.HANDSHAKE
+_OPEN: Final = _Phase.OPEN
+_CLOSING: Final = _Phase.CLOSING
+_FINISHED: Final = _Phase.FINISHED
+
+
+class _Congestion:
+    """What is kept while the transport's buffer is full."""
+
+    __slots__ = ("overrun", "pong")
+
+    def __init__(self) -> None:
+        self.overrun = 0
+        self.pong: bytes | None = None
+        """RFC 6455 5.5.3: only the most recent ping needs an answer."""
+
+
+class Connection(asyncio.Protocol):
+    """One socket, from accept to its end."""
+
+    __slots__ = (
+        "_armed_ms",
+        "_congestion",
+        "_deadline_ms",
+        "_environment",
+        "_handshake",
+        "_phase",
+        "_reader",
+        "_transport",
+        "session",
+    )
+
+    session: Session
+    """Stands from `Services.opened` on."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._transport: asyncio.Transport | None = None
+        self._phase = _HANDSHAKE
+        self._handshake: Handshake | None = None
+        self._reader: Reader | None = None
+        self._congestion: _Congestion | None = None
+        self._deadline_ms = 0
+        """Of the connection itself, beside the session's: handshake, slow consumer, close."""
+        self._armed_ms = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether the session is alive."""
+        return self._phase is _OPEN
+
+    # From the event loop.
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        environment = self._environment
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        environment.sockets += 1
+        if environment.sockets > environment.max_sockets:
+            environment.refused("full")
+            self._transport.write(refusal_response(Refusal("full", 5)))
+            self._finish()
+            return
+        self._handshake = Handshake(environment.terms, environment.admit)
+        self._set_deadline(environment.handshake_ms)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self._reader is None:
+            if self._handshake is None:
+                return
+            data = self._shake(self._handshake, data)
+            if not data:
+                return
+        reader = self._reader
+        if reader is not None and (events := reader.feed(data)):
+            self._take(events)
+
+    @override
+    def eof_received(self) -> None:
+        # Returning nothing has the transport closed once its buffer is written.
+        if self._phase is _OPEN:
+            self._phase = _FINISHED
+            self._set_deadline(self._environment.close_ms)
+            self._end("lost")
+        self._phase = _FINISHED
+        self._reader = self._handshake = None
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        was_open, self._phase = self._phase is _OPEN, _FINISHED
+        self._reader = self._handshake = self._congestion = None
+        if was_open:
+            self._end("lost")
+        self._environment.wheel.disarm(self, self._armed_ms)
+        self._armed_ms = 0
+        self._environment.sockets -= 1
+        self._transport = None
+
+    @override
+    def pause_writing(self) -> None:
+        self._congestion = _Congestion()
+        if self._phase is _OPEN:
+            self._set_deadline(self._environment.slow_consumer_ms)
+            self.carry_out(self.session.on_writable(False, self._environment.now_ms()))
+
+    @override
+    def resume_writing(self) -> None:
+        congestion, self._congestion = self._congestion, None
+        if self._phase is not _OPEN:
+            return
+        self._deadline_ms = 0
+        if congestion is not None and congestion.pong is not None:
+            self._write(build_frame(PONG, congestion.pong))
+        self.carry_out(self.session.on_writable(True, self._environment.now_ms()))
+
+    # From the shard.
+
+    def carry_out(self, actions: Sequence[Action]) -> None:
+        """Carry out what an input of the session returned, in order."""
+        over = False
+        parts: list[bytes] = []
+        for action in actions:
+            if type(action) is Send:
+                payload = action.payload
+                if type(payload) is bytes:
+                    parts += (build_header(BINARY, len(payload)), payload)
+                else:
+                    encoded = cast(str, payload).encode()
+                    parts += (build_header(TEXT, len(encoded)), encoded)
+                continue
+            if parts:
+                self._write(b"".join(parts))
+                parts.clear()
+            if type(action) is Close:
+                over = self._close(action.code, action.reason) or over
+            else:
+                self._environment.services.perform(self, action)
+        if parts:
+            self._write(b"".join(parts))
+        if over:
+            self._end(_words(actions))
+        elif self._phase is _OPEN:
+            self._arm()
+
+    def tick(self, now_ms: int) -> None:
+        """Take it that the wheel has given this connection, which it no longer holds."""
+        self._armed_ms = 0
+        if self._transport is None:
+            return
+        if self._deadline_ms and now_ms >= self._deadline_ms:
+            self._deadline_ms = 0
+            self._expire()
+        if self._phase is _OPEN and 0 < self.session.deadline_ms <= now_ms:
+            self.carry_out(self.session.on_timer(now_ms))
+        self._arm()
+
+    def abort(self) -> None:
+        """Drop the socket at once, with what is buffered."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Input.
+
+    def _shake(self, handshake: Handshake, data: bytes) -> bytes:
+        """Feed the handshake; give the first bytes of frames that came with its end."""
+        environment = self._environment
+        outcome = handshake.feed(data)
+        if outcome is None or self._transport is None:
+            return b""
+        self._handshake = None
+        self._transport.write(outcome.response)
+        if isinstance(outcome, Refused):
+            environment.refused(outcome.reason)
+            self._finish()
+            return b""
+        self._phase = _OPEN
+        self._deadline_ms = 0
+        self._reader = Reader(environment.max_frame_bytes)
+        dialect = environment.dialects[outcome.subprotocol]
+        self.session = Session(dialect, environment.limits, environment.now_ms())
+        environment.services.opened(self)
+        self._arm()
+        return outcome.rest
+
+    def _take(self, events: Sequence[Event]) -> None:
+        now_ms = self._environment.now_ms()
+        if self._phase is _OPEN:
+            self.session.on_alive(now_ms)
+        for event in events:
+            if type(event) is bytes or type(event) is str:
+                if self._phase is _OPEN:
+                    self.carry_out(self.session.on_message(event, now_ms))
+            elif type(event) is Ping:
+                self._answer(event.payload)
+            elif type(event) is Closed:
+                self._on_closed(event)
+            elif type(event) is Failed:
+                self._fail(event)
+
+    def _answer(self, payload: bytes) -> None:
+        if self._congestion is not None:
+            self._congestion.pong = payload
+        else:
+            self._write(build_frame(PONG, payload))
+
+    def _on_closed(self, event: Closed) -> None:
+        was_open = self._phase is _OPEN
+        if was_open:
+            # RFC 6455 5.5.1: the answer typically echoes the code.
+            self._write(close_frame(event.code))
+        self._finish()
+        if was_open:
+            self._end("client_close")
+
+    def _fail(self, event: Failed) -> None:
+        was_open = self._close(event.code, event.reason)
+        # RFC 6455 7.1.7: the peer is not waited for, nor is it heard.
+        self._finish()
+        if was_open:
+            self._end(event.code.name.lower())
+
+    # Output.
+
+    def _write(self, data: bytes) -> None:
+        if self._phase is not _OPEN or self._transport is None:
+            return
+        self._transport.write(data)
+        if (congestion := self._congestion) is not None:
+            congestion.overrun += len(data)
+            if congestion.overrun > MAX_OVERRUN:
+                self._drop_slow()
+
+    def _drop_slow(self) -> None:
+        if self._close(CloseCode.SLOW_CONSUMER, "too slow"):
+            self._end(CloseCode.SLOW_CONSUMER.name.lower())
+
+    def _close(self, code: CloseCode, reason: str) -> bool:
+        """Write the close frame; give whether the session is over by it."""
+        if self._phase is not _OPEN or self._transport is None:
+            return False
+        self._transport.write(close_frame(code, reason))
+        self._phase = _CLOSING
+        self._set_deadline(self._environment.close_ms)
+        return True
+
+    def _finish(self) -> None:
+        """Write nothing more, and wait for the peer's end of the stream, for a while.
+
+        Closing at once with unread bytes in the kernel would send a reset, which can overtake the
+        close frame.
+        """
+        transport = self._transport
+        if transport is None or self._phase is _FINISHED:
+            return
+        self._phase = _FINISHED
+        self._reader = self._handshake = None
+        self._set_deadline(self._environment.close_ms)
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
+
+    def _end(self, reason: str) -> None:
+        """Tell the session and the shard, once, that it is over."""
+        environment = self._environment
+        for action in self.session.on_closed(environment.now_ms()):
+            environment.services.perform(self, action)
+        environment.services.closed(self, reason)
+
+    # Time.
+
+    def _set_deadline(self, duration_ms: int) -> None:
+        self._deadline_ms = self._environment.now_ms() + duration_ms
+        self._arm()
+
+    def _arm(self) -> None:
+        """Have the wheel give this connection at the earliest of its deadlines."""
+        if self._transport is None:
+            return
+        due_ms = self._deadline_ms
+        if self._phase is _OPEN:
+            session_ms = self.session.deadline_ms
+            if session_ms and (not due_ms or session_ms < due_ms):
+                due_ms = session_ms
+        if not due_ms:
+            due_ms = self._environment.now_ms() + _NEVER_MS
+        armed_ms = self._armed_ms
+        if not armed_ms or due_ms < armed_ms:
+            self._armed_ms = self._environment.wheel.arm(self, due_ms, armed_ms)
+
+    def _expire(self) -> None:
+        if self._phase is _OPEN:
+            self._drop_slow()
+        elif self._phase is _HANDSHAKE and self._transport is not None:
+            self._environment.refused("timeout")
+            self._transport.write(_REQUEST_TIMEOUT)
+            self._finish()
+        else:
+            self.abort()
+
+
+def _words(actions: Sequence[Action]) -> str:
+    for action in actions:
+        if type(action) is Close:
+            return action.code.name.lower()
+    return "lost"

@@ -1,0 +1,206 @@
+"""Accept devices: the port, admission, TLS, and the tick that drives the timer wheel."""
+
+import asyncio
+import contextlib
+import math
+import resource
+import ssl
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+
+from gateway.process import Clock
+from gateway.settings import Settings
+from gateway.shard.connection import Connection, Environment, Services
+from gateway.shard.dialect import Dialect
+from gateway.shard.events import SessionLimits
+from gateway.shard.handshake import Refusal, make_terms
+from gateway.shard.timer_wheel import TICK_MS, TimerWheel
+from router.telemetry.metrics import Metrics
+
+BACKLOG: Final = 4096
+"""Connections that the kernel accepts ahead of us; it has its own limit, net.core.somaxconn."""
+RESERVED_DESCRIPTORS: Final = 256
+"""For the store, logs, metrics and what else a process opens."""
+REFUSED_EXTRA: Final = 64
+"""Sockets above the limit that are held for a moment to be refused politely."""
+BURST_S: Final = 1.0
+"""Seconds' worth of handshakes that may come at once."""
+FULL_RETRY_S: Final = 5
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("shard.listener")
+
+
+def socket_limit(configured: int) -> int:
+    """Give how many devices this process takes: as configured, and no more than descriptors allow.
+
+    Args:
+        configured: `settings.max_connections`; 0 for as many as descriptors allow.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return configured or 1_000_000
+    reserve = min(RESERVED_DESCRIPTORS, soft // 4) + min(REFUSED_EXTRA, soft // 8)
+    return min(configured, soft - reserve) if configured else soft - reserve
+
+
+class TokenBucket:
+    """A rate with a burst. Times in seconds on a clock that never goes back.
+
+    Args:
+        rate: tokens a second.
+        burst: tokens that may be saved up, at least 1.
+        now_s: the time.
+    """
+
+    __slots__ = ("_burst", "_rate", "_seen_s", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now_s: float) -> None:
+        self._rate = rate
+        self._burst = max(burst, 1.0)
+        self._tokens = self._burst
+        self._seen_s = now_s
+
+    def take(self, now_s: float) -> float:
+        """Take one token and give 0, or give the seconds until there is one."""
+        self._tokens = min(self._burst, self._tokens + (now_s - self._seen_s) * self._rate)
+        self._seen_s = now_s
+        if self._tokens >= 1.0:
+            self._tokens -= 1.0
+            return 0.0
+        return (1.0 - self._tokens) / self._rate
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Make the TLS context of the settings; None where they name no certificate.
+
+    Raises:
+        OSError: a file cannot be read, or is not what it should be (`ssl.SSLError`).
+    """
+    if not settings.tls_cert:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Listener:
+    """The device port of one shard.
+
+    Args:
+        settings: host, limits, origins, TLS.
+        services: what the shard does for its connections.
+        dialects: by subprotocol, the preferred one first.
+        limits: what all sessions share.
+        clock: wall and monotonic time.
+        metrics: where refused handshakes are counted.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        services: Services,
+        dialects: Mapping[str, Dialect],
+        limits: SessionLimits,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._services = services
+        self._clock = clock
+        self._metrics = metrics
+        self._limit = socket_limit(settings.max_connections)
+        rate = settings.handshake_rate
+        self._bucket = TokenBucket(rate, rate * BURST_S, clock.monotonic())
+        self._wheel: TimerWheel[Connection] = TimerWheel(clock.now_ms())
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._environment = Environment(
+            services=services,
+            admit=self._admit,
+            refused=self._count_refused,
+            wheel=self._wheel,
+            now_ms=clock.now_ms,
+            terms=make_terms(tuple(dialects), settings.allowed_origins),
+            dialects=dialects,
+            limits=limits,
+            max_frame_bytes=settings.max_frame_bytes,
+            handshake_ms=round(settings.connect_timeout_s * 1000),
+            slow_consumer_ms=round(settings.slow_consumer_s * 1000),
+            max_sockets=self._limit + REFUSED_EXTRA,
+        )
+
+    @property
+    def sockets(self) -> int:
+        """Sockets held, sessions or not."""
+        return self._environment.sockets
+
+    async def start(self) -> int:
+        """Listen on `settings.device_port`; give the port, which the kernel picks for 0.
+
+        Raises:
+            OSError: the port is taken, or a TLS file cannot be read.
+        """
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._accepted,
+            self._settings.host,
+            self._settings.device_port,
+            backlog=BACKLOG,
+            reuse_port=True,
+            ssl=tls_context(self._settings),
+            ssl_handshake_timeout=self._handshake_timeout(),
+        )
+        self._tick()
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def stop_accepting(self) -> None:
+        """Close the port; connections stay. May be called again."""
+        if self._server is not None:
+            self._server.close()
+
+    async def close(self, timeout_s: float = 1.0) -> None:
+        """Close the port, drop every socket, and wait for their ends, for a while."""
+        self.stop_accepting()
+        for connection in self._wheel:
+            connection.abort()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._environment.sockets:
+                    await asyncio.sleep(0)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _accepted(self) -> Connection:
+        return Connection(self._environment)
+
+    def _handshake_timeout(self) -> float | None:
+        return self._settings.connect_timeout_s if self._settings.tls_cert else None
+
+    def _admit(self) -> Refusal | None:
+        if self._environment.sockets > self._limit:
+            return Refusal("full", FULL_RETRY_S)
+        if (refusal := self._services.admit()) is not None:
+            return refusal
+        if wait_s := self._bucket.take(self._clock.monotonic()):
+            return Refusal("rate", max(1, math.ceil(wait_s)))
+        return None
+
+    def _count_refused(self, reason: str) -> None:
+        self._metrics.connects.labels(reason).inc()
+
+    def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(TICK_MS / 1000, self._tick)
+        now_ms = self._clock.now_ms()
+        for connection in self._wheel.advance(now_ms):
+            try:
+                connection.tick(now_ms)
+            except Exception:
+                # One broken session must not stop the clock of the others.
+                _log.exception("connection.tick_failed")
+                connection.abort()
