@@ -89,6 +89,8 @@ class Environment(msgspec.Struct, kw_only=True):
     """How long a peer may take to answer a close frame, and to take the last bytes."""
     max_sockets: int
     """Beyond it a socket is refused before its request is read."""
+    emptied: Callable[[], None]
+    """Called when the last socket is gone."""
     sockets: int = 0
 
 
@@ -198,8 +200,10 @@ class Connection(asyncio.Protocol):
             self._end("lost")
         self._environment.wheel.disarm(self, self._armed_ms)
         self._armed_ms = 0
-        self._environment.sockets -= 1
         self._transport = None
+        self._environment.sockets -= 1
+        if not self._environment.sockets:
+            self._environment.emptied()
 
     @override
     def pause_writing(self) -> None:

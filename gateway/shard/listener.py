@@ -118,6 +118,7 @@ class Listener:
         self._wheel: TimerWheel[Connection] = TimerWheel(clock.now_ms())
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._emptied = asyncio.Event()
         self._environment = Environment(
             services=services,
             admit=self._admit,
@@ -131,6 +132,7 @@ class Listener:
             handshake_ms=round(settings.connect_timeout_s * 1000),
             slow_consumer_ms=round(settings.slow_consumer_s * 1000),
             max_sockets=self._limit + REFUSED_EXTRA,
+            emptied=self._emptied.set,
         )
 
     @property
@@ -170,8 +172,9 @@ class Listener:
             connection.abort()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self._environment.sockets:
-                    await asyncio.sleep(0)
+                if self._environment.sockets:
+                    self._emptied.clear()
+                    await self._emptied.wait()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -200,7 +203,6 @@ class Listener:
         for connection in self._wheel.advance(now_ms):
             try:
                 connection.tick(now_ms)
-            except Exception:
-                # One broken session must not stop the clock of the others.
+            except Exception:  # noqa: BLE001 - one broken session must not stop the others' clock
                 _log.exception("connection.tick_failed")
                 connection.abort()
