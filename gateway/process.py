@@ -99,10 +99,13 @@ class RoleContext:
         self.metrics = Metrics(registry)
         self.stopping = asyncio.Event()
         """Set once, by SIGTERM or SIGINT: drain and return."""
+        self.is_ready = False
+        """Whether the role serves."""
         self._ready = ready
 
     def ready(self, facts: dict[str, str]) -> None:
         """Tell whoever started the process that it serves, e.g. `{"url": …}`. Call it once."""
+        self.is_ready = True
         self._ready(facts)
 
 

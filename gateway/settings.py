@@ -150,25 +150,41 @@ def load(
     Raises:
         SettingsError: a bad value, an unknown name in the file, a file that cannot be read.
     """
+    settings = _convert(_given(flags, config, environ, directory))
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise SettingsError("tls_cert and tls_key: give both, or none")
+    return settings
+
+
+def given_names(flags: Mapping[str, object], *, config: Path | None = None) -> frozenset[str]:
+    """Name the settings that are not left to their default.
+
+    Raises:
+        SettingsError: as `load`.
+    """
+    return frozenset(_given(flags, config, None, None))
+
+
+def _given(
+    flags: Mapping[str, object],
+    config: Path | None,
+    environ: Mapping[str, str] | None,
+    directory: Path | None,
+) -> dict[str, object]:
     environ = os.environ if environ is None else environ
     given: dict[str, object] = {}
     for field in fields():
         value: object = flags.get(field.name)
         origin = "--" + field.name.replace("_", "-")
         if value is None:
-            value = environ.get(PREFIX + field.name.upper())
             origin = PREFIX + field.name.upper()
+            value = environ.get(origin)
             if value == "" and not field.textual:
                 value = None
         if value is not None:
             given[field.name] = _check(field, value, origin)
     path = _find_file(config, environ, directory or Path.cwd(), given)
-    if path is not None:
-        given = {**_read_file(path), **given}
-    settings = _convert(given)
-    if bool(settings.tls_cert) != bool(settings.tls_key):
-        raise SettingsError("tls_cert and tls_key: give both, or none")
-    return settings
+    return given if path is None else {**_read_file(path), **given}
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

@@ -135,3 +135,22 @@ class Metrics:
         self.timers = Counter(
             "pushwire_timers", "Timers carried out, by kind.", ["kind"], registry=registry
         )
+
+
+class SupervisorMetrics:
+    """The metrics of `serve` itself.
+
+    Args:
+        registry: one of its own, beside those of the processes that it runs.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.up = Gauge(
+            "pushwire_processes_up", "Processes that serve, by role.", ["role"], registry=registry
+        )
+        self.restarts = Counter(
+            "pushwire_process_restarts",
+            "Processes started again after a death, by role.",
+            ["role"],
+            registry=registry,
+        )

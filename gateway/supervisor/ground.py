@@ -1,0 +1,123 @@
+"""What a `serve` stands on: its run directory, its ports, its admin key."""
+
+import contextlib
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway.embedded_store import is_alive
+from gateway.settings import Settings
+from router.model.errors import ErrorCode, PushError
+from router.model.ids import SECRET_BYTES, new_secret
+
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared, not bound
+
+
+class Endpoints(msgspec.Struct, frozen=True):
+    """Where a running `serve` is reached; stands in `run/serve.json`."""
+
+    pid: int
+    api: str
+    devices: str
+    ops: str
+    store_url: str
+    processes: dict[str, int] = {}
+    """Process ids by name: `store`, `api-0`, `shard-0`, `worker-0`."""
+
+
+def fresh_run_dir(data_dir: Path) -> Path:
+    """Give an empty `run` directory, without what an earlier `serve` left."""
+    run_dir = data_dir / "run"
+    shutil.rmtree(run_dir, ignore_errors=True)
+    (run_dir / "metrics").mkdir(parents=True, mode=0o700)
+    run_dir.chmod(0o700)
+    return run_dir
+
+
+def write_endpoints(run_dir: Path, endpoints: Endpoints) -> None:
+    """Write `serve.json`, all of it or nothing."""
+    fresh = run_dir / "serve.new"
+    fresh.write_bytes(msgspec.json.encode(endpoints))
+    fresh.replace(run_dir / "serve.json")
+
+
+def forget_endpoints(run_dir: Path) -> None:
+    """Take `serve.json` away."""
+    (run_dir / "serve.json").unlink(missing_ok=True)
+
+
+def running_endpoints(data_dir: Path) -> Endpoints | None:
+    """Read where the `serve` of a data directory is reached; None where none runs."""
+    try:
+        found = msgspec.json.decode((data_dir / "run" / "serve.json").read_bytes(), type=Endpoints)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return found if is_alive(found.pid) else None
+
+
+def admin_key(settings: Settings, entropy: Callable[[int], bytes]) -> str:
+    """Give the admin key: the setting, else the one in `admin.key`, made at the first call."""
+    if settings.admin_key:
+        return settings.admin_key
+    path = settings.data_dir / "admin.key"
+    with contextlib.suppress(FileNotFoundError):
+        if key := path.read_text().strip():
+            return key
+    key = "pa_" + new_secret(entropy(SECRET_BYTES))
+    fresh = path.with_suffix(f".{os.getpid()}")
+    fresh.touch(mode=0o600)
+    fresh.write_text(key + "\n")
+    fresh.replace(path)
+    return key
+
+
+@contextlib.contextmanager
+def reserve(setting: str, host: str, port: int) -> Iterator[int]:
+    """Hold a port for the processes that will listen on it together (SO_REUSEPORT).
+
+    Args:
+        setting: its name, for the error.
+        host: address to bind.
+        port: 0 for a free one.
+
+    Raises:
+        PushError: it is taken, or not ours to bind.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:  # a stranger that shares ports too
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+        held = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise _refused(setting, host, port, error) from error
+    with held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            held.bind(address)
+        except OSError as error:
+            raise _refused(setting, host, port, error) from error
+        yield int(held.getsockname()[1])
+
+
+def _refused(setting: str, host: str, port: int, error: OSError) -> PushError:
+    flag = "--" + setting.replace("_", "-")
+    return PushError(
+        ErrorCode.UNAVAILABLE,
+        f"{setting}: cannot listen on {host}:{port} ({error.strerror}); choose another {flag}",
+    )
+
+
+def shown_host(host: str) -> str:
+    """Write a host for a URL: a wildcard as localhost, IPv6 in brackets."""
+    if host in _WILDCARDS:
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
