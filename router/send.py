@@ -22,7 +22,7 @@ from router.model.errors import (
 from router.model.hint import Deliver
 from router.model.ids import ENTROPY_BYTES, MessageId, ProjectId, Token, new_message_id, parse_token
 from router.model.mailbox import Enqueued, EnqueueResult, Envelope
-from router.model.message import Message
+from router.model.message import MAX_PAYLOAD_BYTES, Message, Notification
 from router.model.status import MessageStatus
 from router.policy.delivery import Lifetime, lifetime
 from router.policy.limits import payload_violation, schedule_violation
@@ -34,6 +34,8 @@ from sdk_client.wire import encode
 
 MAX_WITHDRAWALS: Final = 10_000
 """Messages of unknown outcome that are remembered while the store is away."""
+_MOST_JSON_PER_BYTE: Final = 6
+"""A byte of msgpack is at most `\\u0000` in JSON: only large frames need to be measured."""
 _RETRY: Final = Backoff(base_s=0.05, cap_s=1.0)
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -126,14 +128,6 @@ class Sender:
             for index, item in enumerate(items):
                 tasks.create_task(one(index, item))
         return results
-
-    def check(self, project: ProjectId, message: Message) -> None:
-        """Check what `send` checks without the store, for `validate_only`.
-
-        Raises:
-            PushError: INVALID_ARGUMENT, UNREGISTERED.
-        """
-        self._envelope(project, message, "", "")
 
     async def cancel(self, project: ProjectId, message: MessageId) -> MessageStatus | None:
         """Take back what is still pending of a message.
@@ -250,21 +244,17 @@ def _packed(  # noqa: PLR0913, PLR0917 - the parts of one envelope
     }
     if message.collapse_key:
         frame["collapse_key"] = message.collapse_key
+    if message.notification is not None:
+        frame["notification"] = _shown(message.notification)
+    if message.data:
+        frame["data"] = message.data
     try:
-        size = 0
-        if message.notification is not None:
-            shown = _shown(message)
-            frame["notification"] = shown
-            size = len(_json.encode(shown))
-        if message.data:
-            frame["data"] = message.data
-            size += len(_json.encode(message.data))
         body = encode(frame)
     except UnicodeEncodeError as error:
         accepted = "text in Unicode; half of a surrogate pair is none"
         raise _invalid(FieldViolation("message", accepted)) from error
-    if (large := payload_violation(size)) is not None:
-        raise _invalid(large)
+    if len(body) * _MOST_JSON_PER_BYTE > MAX_PAYLOAD_BYTES:
+        _check_size(message)
     return Envelope(
         project=project,
         partition=token.partition,
@@ -273,7 +263,8 @@ def _packed(  # noqa: PLR0913, PLR0917 - the parts of one envelope
         message=identifier,
         frame=body,
         now_ms=times.accepted_ms,
-        expires_ms=times.expires_ms,
+        # The store knows a TTL of 0 by this, for a scheduled message too.
+        expires_ms=times.expires_ms if message.ttl_ms else times.accepted_ms,
         priority=message.priority,
         collapse_key=message.collapse_key,
         send_at_ms=times.send_at_ms,
@@ -282,11 +273,18 @@ def _packed(  # noqa: PLR0913, PLR0917 - the parts of one envelope
     )
 
 
-def _shown(message: Message) -> dict[str, str]:
+def _check_size(message: Message) -> None:
+    size = 0
+    if message.notification is not None:
+        size = len(_json.encode(message.notification))
+    if message.data:
+        size += len(_json.encode(message.data))
+    if (large := payload_violation(size)) is not None:
+        raise _invalid(large)
+
+
+def _shown(notification: Notification) -> dict[str, str]:
     """Give the notification without its empty parts."""
-    notification = message.notification
-    if notification is None:
-        return {}
     shown = {}
     if notification.title:
         shown["title"] = notification.title

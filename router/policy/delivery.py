@@ -33,8 +33,12 @@ EDGES: Final[Mapping[State, frozenset[Event]]] = {
     Event.DROPPED: frozenset(),
     Event.CANCELLED: frozenset(),
 }
-"""From each state, the events that may come next. An event that is not here is a defect."""
+"""From each state, the events that may come next. An event that is not here is a defect.
 
+An upstream message has no states: it is an event of its own.
+"""
+
+_NOTHING: Final = frozenset[Event]()
 _REPEATABLE: Final = frozenset({Event.SENT, Event.NACKED, Event.BRIDGED})
 """Events that a message may live through more than once: each delivery is tried until an ack."""
 
@@ -54,7 +58,7 @@ def is_legal(state: State, event: Event) -> bool:
     Engagement does not move a message that waits for its ack: a device may show a message first
     and ack it after, so it is legal as soon as the message was on its way.
     """
-    if event in EDGES[state]:
+    if event in EDGES.get(state, _NOTHING):
         return True
     return event in ENGAGEMENT and state in {Event.SENT, Event.NACKED, Event.BRIDGED}
 
@@ -65,7 +69,7 @@ def advance(state: State, event: Event) -> State:
     Raises:
         IllegalTransitionError: the table has no such edge.
     """
-    if event in EDGES[state]:
+    if event in EDGES.get(state, _NOTHING):
         return event
     if is_legal(state, event):
         return state

@@ -18,6 +18,7 @@ MAX_ATTRIBUTES: Final = 64
 MAX_ATTRIBUTE_KEY_CHARS: Final = 64
 MAX_ATTRIBUTE_VALUE_CHARS: Final = 256
 MAX_APP_VERSION_CHARS: Final = 64
+MAX_USER_CHARS: Final = 128
 
 _PLATFORM: Final = re.compile(r"[a-z0-9_-]{1,32}")
 # BCP 47 in form only (RFC 5646, section 2.1): a language, then subtags. Android's `de_DE` passes.
@@ -66,9 +67,16 @@ def region_violation(region: str) -> FieldViolation | None:
 
 def app_version_violation(app_version: str) -> FieldViolation | None:
     """Check the version that an app gives of itself; empty for none."""
-    if len(app_version) <= MAX_APP_VERSION_CHARS and _is_printable(app_version):
+    if len(app_version) <= MAX_APP_VERSION_CHARS and app_version.isprintable():
         return None
     return FieldViolation("app_version", f"at most {MAX_APP_VERSION_CHARS} printable characters")
+
+
+def user_violation(user: str) -> FieldViolation | None:
+    """Check an app server's name of the device's user; empty for none."""
+    if len(user) <= MAX_USER_CHARS and user.isprintable():
+        return None
+    return FieldViolation("user", f"at most {MAX_USER_CHARS} printable characters")
 
 
 def attribute_violations(attributes: Mapping[str, str]) -> list[FieldViolation]:
@@ -84,10 +92,6 @@ def attribute_violations(attributes: Mapping[str, str]) -> list[FieldViolation]:
             accepted = f"at most {MAX_ATTRIBUTE_VALUE_CHARS} characters"
             found.append(FieldViolation(f"attributes.{key}", accepted))
     return found
-
-
-def _is_printable(text: str) -> bool:
-    return text.isprintable()
 
 
 def _is_text(text: str) -> bool:

@@ -35,8 +35,9 @@ def _lives(draw: st.DrawFn) -> list[Event]:
 
 
 def test_every_state_has_a_row_and_every_state_is_reached() -> None:
-    assert set(EDGES) == {None, *Event}
-    assert set().union(*EDGES.values()) == set(Event)
+    states = set(Event) - {Event.UPSTREAM}
+    assert set(EDGES) == {None, *states}
+    assert set().union(*EDGES.values()) == states
 
 
 @given(_states, st.sampled_from(Event))

@@ -50,6 +50,9 @@ def test_a_region_and_a_version_have_their_forms() -> None:
     assert limits.app_version_violation("1.2.3 (beta)") is None
     assert limits.app_version_violation("x" * 65) is not None
     assert limits.app_version_violation("1\x00") is not None
+    assert limits.user_violation("user-1@example.org") is None
+    assert limits.user_violation("u" * 129) is not None
+    assert limits.user_violation("\ud800") is not None
 
 
 def test_attributes_at_their_limits_are_taken() -> None:

@@ -1,0 +1,264 @@
+"""Devices come, change their address, and go.
+
+Before: `gateway.api.resources.devices`. After: `router.store.mailbox`, then `router.routing` where
+a session of the device must hear of it. A device has two secrets: its token, the address that app
+servers send to, and its credential, with which it connects and speaks for itself.
+"""
+
+import functools
+import zoneinfo
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from router.model.device import Device
+from router.model.errors import ErrorCode, FieldViolation, PushError
+from router.model.hint import Readdress, Route, Unregister
+from router.model.ids import (
+    ENTROPY_BYTES,
+    SECRET_BYTES,
+    DeviceId,
+    ProjectId,
+    Token,
+    new_credential,
+    new_device_id,
+    new_token,
+    parse_device_id,
+    secret_hash,
+)
+from router.policy import limits
+from router.routing import Routing
+from router.store.mailbox import Mailboxes
+
+_TEXTS: Final = ("platform", "app_version", "language", "timezone", "region", "user")
+_attributes = msgspec.json.Encoder(order="deterministic")
+
+
+class DeviceSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device says of itself when it registers; empty where it says nothing."""
+
+    platform: str
+    device_id: str = ""
+    """An id of its own choice: 16 to 64 of `[A-Za-z0-9_-]`; empty for a new one."""
+    app_version: str = ""
+    language: str = ""
+    timezone: str = ""
+    region: str = ""
+    attributes: dict[str, str] = {}
+    user: str = ""
+
+
+class DeviceChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """What changes of a registration: None keeps, an empty text clears, attributes replace all."""
+
+    platform: str | None = None
+    app_version: str | None = None
+    language: str | None = None
+    timezone: str | None = None
+    region: str | None = None
+    attributes: dict[str, str] | None = None
+    user: str | None = None
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """What a device gets; both secrets are shown once and never again."""
+
+    device_id: DeviceId
+    token: str
+    credential: str
+
+
+class Registration:
+    """Registers devices, changes and ends registrations.
+
+    Args:
+        mailboxes: where registrations are stored.
+        routing: how sessions hear of a change.
+        now_ms: the clock, epoch milliseconds.
+        entropy: gives so many random bytes.
+        region: the first part of every token.
+    """
+
+    def __init__(
+        self,
+        mailboxes: Mailboxes,
+        routing: Routing,
+        now_ms: Callable[[], int],
+        entropy: Callable[[int], bytes],
+        region: str,
+    ) -> None:
+        self._mailboxes = mailboxes
+        self._routing = routing
+        self._now_ms = now_ms
+        self._entropy = entropy
+        self._region = region
+
+    async def register(
+        self, project: ProjectId, spec: DeviceSpec, *, proved: bool = False
+    ) -> Registered:
+        """Register a device, or register it anew.
+
+        Args:
+            project: whose device it is.
+            spec: what it says of itself.
+            proved: the caller may speak for a device that exists (its own credential, or an API
+                key): the record is changed, and its token and credential give way to new ones.
+
+        Raises:
+            PushError: INVALID_ARGUMENT; ALREADY_EXISTS, the id is taken and nothing was proved.
+            StoreUnavailableError: the store is away. A repeat with the same id may then need proof.
+        """
+        _refuse(_violations(spec))
+        device = (
+            DeviceId(spec.device_id)
+            if spec.device_id
+            else new_device_id(self._entropy(ENTROPY_BYTES))
+        )
+        token = new_token(self._region, device, self._entropy(ENTROPY_BYTES))
+        credential = str(new_credential(device, self._entropy(SECRET_BYTES)))
+        now_ms = self._now_ms()
+        record = Device(
+            id=device,
+            project=project,
+            platform=spec.platform,
+            app_version=spec.app_version,
+            language=spec.language,
+            timezone=spec.timezone,
+            region=spec.region,
+            attributes=spec.attributes,
+            user=spec.user,
+            created_ms=now_ms,
+            nonce=token.nonce,
+        )
+        hashed = secret_hash(credential)
+        if not await self._mailboxes.register(record, token.nonce, hashed, now_ms):
+            if not proved:
+                raise _taken()
+            await self._register_anew(record, token, hashed)
+        return Registered(device, str(token), credential)
+
+    async def update(self, project: ProjectId, device: DeviceId, changes: DeviceChanges) -> Device:
+        """Change what is known of a device.
+
+        Raises:
+            PushError: INVALID_ARGUMENT; NOT_FOUND, the project has no such device.
+            StoreUnavailableError: the store is away.
+        """
+        _refuse(_change_violations(changes))
+        found = await self._mailboxes.update(device, project, _changed(changes))
+        if found is None:
+            raise _unknown()
+        return found
+
+    async def rotate_token(self, project: ProjectId, device: DeviceId) -> str:
+        """Give a device a new address; the one before is unregistered at once.
+
+        Raises:
+            PushError: NOT_FOUND, the project has no such device.
+            StoreUnavailableError: the store is away.
+        """
+        token = new_token(self._region, device, self._entropy(ENTROPY_BYTES))
+        if not await self._readdress(project, token):
+            raise _unknown()
+        return str(token)
+
+    async def unregister(self, project: ProjectId, device: DeviceId) -> None:
+        """End a registration: what is pending is dropped, its session is closed.
+
+        Raises:
+            PushError: NOT_FOUND, the project has no such device.
+            StoreUnavailableError: the store is away.
+        """
+        known, route = await self._mailboxes.unregister(device, project, self._now_ms())
+        if not known:
+            raise _unknown()
+        if route is not None:
+            self._routing.hint(route, Unregister(device, route.epoch))
+
+    async def _register_anew(self, record: Device, token: Token, credential_hash: str) -> None:
+        """Change the record, then void both secrets; each step may be repeated.
+
+        The credential goes last: until then the caller can prove itself with the old one and
+        repeat the whole.
+        """
+        changes = DeviceChanges(
+            **{name: getattr(record, name) for name in _TEXTS}, attributes=record.attributes
+        )
+        known = await self._mailboxes.update(record.id, record.project, _changed(changes))
+        if known is None or not await self._readdress(record.project, token):
+            raise _taken()
+        await self._mailboxes.renew_credential(record.id, record.project, credential_hash)
+
+    async def _readdress(self, project: ProjectId, token: Token) -> bool:
+        device = token.device
+        known: bool
+        route: Route | None
+        known, route = await self._mailboxes.rotate(device, project, token.nonce, self._now_ms())
+        if route is not None:
+            self._routing.hint(route, Readdress(device, route.epoch, str(token)))
+        return known
+
+
+@functools.cache
+def _timezones() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones())
+
+
+def _timezone_violation(name: str) -> FieldViolation | None:
+    """Check against the machine's time zone database; where it has none, anything passes."""
+    if not name or name in (known := _timezones()) or not known:
+        return None
+    return FieldViolation("timezone", "a name of the IANA database such as Europe/Berlin")
+
+
+def _violations(spec: DeviceSpec) -> list[FieldViolation]:
+    found = _change_violations(
+        DeviceChanges(**{name: getattr(spec, name) for name in _TEXTS}, attributes=spec.attributes)
+    )
+    if spec.device_id and parse_device_id(spec.device_id) is None:
+        found.append(FieldViolation("device_id", "16 to 64 characters of A-Z, a-z, 0-9, _ and -"))
+    return found
+
+
+def _change_violations(changes: DeviceChanges) -> list[FieldViolation]:
+    checks: tuple[tuple[str | None, Callable[[str], FieldViolation | None]], ...] = (
+        (changes.platform, limits.platform_violation),
+        (changes.app_version, limits.app_version_violation),
+        (changes.language, limits.language_violation),
+        (changes.timezone, _timezone_violation),
+        (changes.region, limits.region_violation),
+        (changes.user, limits.user_violation),
+    )
+    found = [check(value) for value, check in checks if value is not None]
+    violations = [violation for violation in found if violation is not None]
+    if changes.attributes is not None:
+        violations += limits.attribute_violations(changes.attributes)
+    return violations
+
+
+def _changed(changes: DeviceChanges) -> Mapping[str, str]:
+    """Give the fields that change, attributes as JSON."""
+    fields = {name: value for name in _TEXTS if (value := getattr(changes, name)) is not None}
+    if changes.attributes is not None:
+        fields["attributes"] = _attributes.encode(changes.attributes).decode()
+    return fields
+
+
+def _refuse(violations: list[FieldViolation]) -> None:
+    if violations:
+        first = violations[0]
+        message = f"{first.field} takes {first.description}."
+        raise PushError(ErrorCode.INVALID_ARGUMENT, message, violations=tuple(violations))
+
+
+def _taken() -> PushError:
+    return PushError(
+        ErrorCode.ALREADY_EXISTS,
+        "A device has this id. Register it anew with its own credential or an API key, "
+        "or leave the id out to get a new one.",
+    )
+
+
+def _unknown() -> PushError:
+    return PushError(ErrorCode.NOT_FOUND, "The project has no such device.")
