@@ -55,7 +55,7 @@ class RunningGateway:
         return f"{self.api}/v1/projects/{self.project}"
 
     def pids(self, role: str = "") -> list[int]:
-        """Process ids of a role (`api`, `shard`, `worker`, `store`), or of all with the supervisor."""
+        """Process ids of a role (`api`, `shard`, `worker`, `store`), or of all and `serve`."""
         try:
             found = json.loads((self.data_dir / "run" / "serve.json").read_text())
         except FileNotFoundError:
@@ -80,14 +80,16 @@ class RunningGateway:
     async def ready(self, timeout_s: float = 20.0) -> None:
         """Wait until `/readyz` of the ops port answers 200."""
 
-        async def check() -> bool:
+        async def answer() -> int:
             try:
                 async with self.http.get(f"{self.ops}/readyz") as response:
-                    return response.status == 200
+                    return response.status
             except aiohttp.ClientError:
-                return False
+                return 0
 
-        await eventually(check, timeout_s)
+        async with asyncio.timeout(timeout_s):
+            while await answer() != 200:
+                await asyncio.sleep(0.05)
 
     async def call(
         self, method: str, path: str, body: object = None
