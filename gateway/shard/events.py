@@ -1,0 +1,127 @@
+"""What a session asks of its connection and of the shard: actions, and the limits that it keeps.
+
+A session reads no clock and does no I/O. Each of its inputs returns actions, in the order in which
+they are to be carried out. `Send` and `Close` are the connection's; all others are the shard's.
+"""
+
+from typing import Final
+
+import msgspec
+
+from router.model.errors import CloseCode
+from router.model.ids import DeviceId, MessageId, ShardId
+from router.model.mailbox import Ack
+from router.model.receipt import Event
+
+
+class Send(msgspec.Struct, frozen=True, gc=False):
+    """Write one WebSocket message: bytes as binary, str as text."""
+
+    payload: bytes | str
+
+
+class Close(msgspec.Struct, frozen=True, gc=False):
+    """Write what is buffered, then a close frame. The session takes no more input."""
+
+    code: CloseCode
+    reason: str
+
+
+class Attach(msgspec.Struct, frozen=True, gc=False):
+    """Take the device over for this session; answer `on_attached` or `on_unavailable`."""
+
+    device: DeviceId
+    credential_hash: str
+    limit: int
+    """How many pending messages to bring along."""
+    sdk: str = ""
+    app_version: str = ""
+
+
+class Fetch(msgspec.Struct, frozen=True, gc=False):
+    """Read the mailbox beyond `after_seq`; answer `on_fetched` or `on_unavailable`.
+
+    What the session told of acks and nacks before must reach the store before this read.
+    """
+
+    after_seq: int
+    limit: int
+
+
+class Acked(msgspec.Struct, frozen=True, gc=False):
+    """The device is done with these."""
+
+    acks: tuple[Ack, ...]
+
+
+class Nacked(msgspec.Struct, frozen=True, gc=False):
+    """The device wants this one again, not before the time given (epoch milliseconds)."""
+
+    message: MessageId
+    seq: int
+    """0 where the session did not send it."""
+    reason: str
+    not_before_ms: int
+
+
+class Sent(msgspec.Struct, frozen=True, gc=False):
+    """These were written a while ago and are not acked yet."""
+
+    acks: tuple[Ack, ...]
+
+
+class Engaged(msgspec.Struct, frozen=True, gc=False):
+    """A person did something with a message."""
+
+    message: MessageId
+    event: Event
+    at_ms: int
+    detail: str
+
+
+class Upstream(msgspec.Struct, frozen=True, gc=False):
+    """The device sends to its app server; answer `on_done` with `ref` once it is stored."""
+
+    ref: str
+    data: bytes
+    """A JSON object."""
+
+
+class Detach(msgspec.Struct, frozen=True, gc=False):
+    """The session is over: give up the route."""
+
+
+Action = Send | Close | Attach | Fetch | Acked | Nacked | Sent | Engaged | Upstream | Detach
+
+MAX_FETCH: Final = 128
+"""Messages that one read of a mailbox returns at the most."""
+
+
+class Tally(msgspec.Struct, gc=False):
+    """Counters that all sessions of a process add to; the shard moves them into its metrics."""
+
+    deliveries: int = 0
+    redeliveries: int = 0
+
+
+class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What all sessions of a shard share; durations in milliseconds."""
+
+    shard: ShardId
+    tally: Tally
+    window: int = 64
+    """Unacked messages in flight."""
+    ack_timeout_ms: int = 15_000
+    heartbeat_ms: int = 240_000
+    """Where the device names none."""
+    connect_timeout_ms: int = 10_000
+    sent_after_ms: int = 1_000
+    """How long a message stays unacked until the session tells that it was sent."""
+    live_grace_ms: int = 3_000
+    """How late a message with a TTL of 0 may still be written."""
+    retry_ms: int = 1_000
+    """Until a read is tried again that the store did not answer."""
+    max_errors: int = 10
+    """Bad frames that a device may send before it is disconnected."""
+    max_upstream: int = 16
+    """Upstream messages that may wait for the store."""
