@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 
 from tests.tidy.tree import ROOT, name_of
+from tests.tidy.wrappers import Call, Handed, calls
 
 LUA: Final = ROOT / "router" / "store" / "lua"
 SHARED: Final = {"prelude.lua"}
@@ -66,6 +67,17 @@ def test_a_function_has_its_header(source: Path) -> None:
 def test_a_function_reads_what_its_header_lists(source: Path, table: str, field: str) -> None:
     listed = header(source)[field]
     check_reads(source.read_text(), table, names(listed), "…" in listed)
+
+
+@pytest.mark.parametrize("call", calls(), ids=lambda call: f"{call.function}-{call.where}")
+def test_the_wrapper_hands_over_what_the_header_lists(call: Call) -> None:
+    found = header(LUA / f"{call.function}.lua")
+    for field, handed in (("KEYS", call.keys), ("ARGV", call.args)):
+        assert handed == Handed(len(names(found[field])), repeats="…" in found[field]), field
+
+
+def test_every_function_is_called() -> None:
+    assert {source.stem for source in sources()} == {call.function for call in calls()}
 
 
 def test_there_are_functions() -> None:
