@@ -1,8 +1,13 @@
 """Profiles and fixtures that every test may use."""
 
 import os
+from collections.abc import AsyncIterator, Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from router.store.connection import Store
+from tests.support.valkey import opened_store, running_server
 
 settings.register_profile(
     "gate",
@@ -13,3 +18,24 @@ settings.register_profile(
 )
 settings.register_profile("soak", max_examples=5000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
+
+
+@pytest.fixture(scope="session")
+def store_url() -> Iterator[str]:
+    """One real server for all tests of a worker; they keep apart by their random ids."""
+    with running_server() as server:
+        yield server.url
+
+
+@pytest.fixture
+def fresh_store_url() -> Iterator[str]:
+    """Give the URL of a real server that no other test uses."""
+    with running_server() as server:
+        yield server.url
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[Store]:
+    """Open a store on the shared server."""
+    async with opened_store(store_url) as opened:
+        yield opened

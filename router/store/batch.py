@@ -82,9 +82,7 @@ class Batch:
         self.healthy = False
         """Whether the current connection has carried a batch through."""
 
-    def call(
-        self, *args: Argument, deadline_s: float | None = None
-    ) -> asyncio.Future[Reply]:
+    def call(self, *args: Argument, deadline_s: float | None = None) -> asyncio.Future[Reply]:
         """Queue one command; the future gives its reply.
 
         The future raises StoreUnavailableError where the deadline passed or the queue is full

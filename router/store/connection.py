@@ -163,7 +163,7 @@ class Store:
             batch.healthy = False
             self.metrics.store_errors.inc()
             self._log.warning("store.disconnected", reason=self.last_error)
-            await asyncio.sleep(self._backoff_s(failures))
+            await asyncio.sleep(self.backoff_s(failures))
 
     async def _connect(self, batch: Batch) -> Link:
         """Open a connection, load the functions, hand it to the pipeline."""
@@ -181,7 +181,7 @@ class Store:
             raise
         return link
 
-    def _backoff_s(self, failures: int) -> float:
+    def backoff_s(self, failures: int) -> float:
         """Full jitter: anything from zero to a ceiling that doubles."""
         ceiling = min(_BACKOFF_MAX_S, _BACKOFF_BASE_S * 2.0 ** min(failures, 10))
         return ceiling * int.from_bytes(self.entropy(4), "big") / 2.0**32

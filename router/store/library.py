@@ -20,7 +20,7 @@ def _function(name: str, digest: str, body: str) -> str:
     flags = "".join(f"'{flag}'," for flag in found[1].split()) if found else ""
     return (
         f"redis.register_function{{function_name='{name}_{digest}',flags={{{flags}}},"
-        f"callback=function(keys, args)\n{body}\nend}}\n"
+        f"callback=function(keys, args) call = redis.call\n{body}\nend}}\n"
     )
 
 

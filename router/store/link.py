@@ -124,7 +124,7 @@ class Link(asyncio.Protocol):
         self._transport = None
         for request in self._requests:
             if not request.done():
-                request.set_exception(LinkError("The store closed the connection"))
+                request.set_result(LinkError("The store closed the connection"))
         self._requests.clear()
         if not self.lost.done():
             self.lost.set_result(None)
@@ -145,15 +145,25 @@ class Link(asyncio.Protocol):
         Raises:
             LinkError: the store answered with an error, or the connection ended.
         """
+        return (await self.requests(args))[-1]
+
+    async def requests(self, *commands: tuple[Argument, ...]) -> list[Reply]:
+        """Send commands together and wait for all replies.
+
+        Raises:
+            LinkError: the store answered one with an error, or the connection ended.
+        """
         if self._transport is None:
             raise LinkError("The store closed the connection")
-        future: asyncio.Future[Reply] = self._loop.create_future()
-        self._requests.append(future)
-        self.write(pack(args))
-        reply = await future
-        if isinstance(reply, hiredis.ReplyError):
-            raise LinkError(str(reply))
-        return reply
+        futures: list[asyncio.Future[Reply]] = [self._loop.create_future() for _ in commands]
+        self._requests.extend(futures)
+        self.write(b"".join(map(pack, commands)))
+        await asyncio.wait(futures)
+        replies = [future.result() for future in futures]
+        for reply in replies:
+            if isinstance(reply, (hiredis.ReplyError, LinkError)):
+                raise LinkError(str(reply))
+        return replies
 
     def _answer_request(self, reply: Reply) -> None:
         if self._requests:

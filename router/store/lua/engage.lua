@@ -1,16 +1,23 @@
 -- Note what the user did with a message.
 -- KEYS: outbox status
--- ARGV: device message event at detail
+-- ARGV: device message event at detail now
 -- returns: 1 the first time, otherwise 0
--- events: displayed, opened, clicked, dismissed; each once
--- invariant: the message was this device's
+-- events: displayed, opened, clicked, dismissed, each once; sent before it, where that was not told
+-- invariant: the message was this device's, and waits for its ack or was delivered
 -- FLAGS: allow-oom
 local outbox, status = unpack(keys)
-local device, message, event, at, detail = unpack(args)
-local project, owner = split_head(call('HGET', status, 'i') or '')
+local device, message, event, at, detail, now = unpack(args)
+local known = call('HMGET', status, 'i', 'e:sent', 'e:delivered', 'e:expired', 'e:collapsed',
+  'e:dropped', 'e:cancelled', 'e:failed')
+local project, owner = split_head(known[1] or '')
 if owner ~= device then return 0 end
+for ended = 4, 8 do if known[ended] then return 0 end end
 local value = at
 if detail ~= '' then value = at .. '|' .. detail end
 if call('HSETNX', status, 'e:' .. event, value) == 0 then return 0 end
+if not known[2] and not known[3] then
+  call('HSET', status, 'e:sent', now, 'at', '1')
+  emit(outbox, project, message, device, 'sent', now, '0', '0', '')
+end
 emit(outbox, project, message, device, event, at, '0', '0', detail)
 return 1

@@ -7,7 +7,8 @@
 --   status field e:<event>  <ms> or <ms>|<detail>
 --   outbox field r  <project>|<message>|<device>|<event>|<ms>|<accepted ms>|<sent ms>|<detail>
 
-local call = redis.call
+-- Bound at the start of each function: while a library loads, redis.call does not exist.
+local call
 local WINDOW = 128
 local ROUNDS = 8
 local OUTBOX_MAX = '1000000'

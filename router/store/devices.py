@@ -1,0 +1,199 @@
+"""Registrations: the part of a mailbox that names its device."""
+
+from collections.abc import Mapping
+from typing import Final, cast
+
+import msgspec
+
+from router.model.device import Device
+from router.model.hint import Route
+from router.model.ids import DeviceId, ProjectId, ShardId, partition_of
+from router.store import keys
+from router.store.connection import Store
+from router.store.link import Reply, fields
+
+_FIELDS: Final = {
+    "platform": "pl",
+    "app_version": "av",
+    "language": "la",
+    "timezone": "tz",
+    "region": "rg",
+    "attributes": "at",
+    "user": "u",
+}
+"""Fields of Device that may be set, and their names in the mailbox."""
+_READ: Final = ("p", *_FIELDS.values(), "ca", "sa", "sh", "n")
+_attributes = msgspec.json.Decoder(dict[str, str])
+
+
+def text(reply: Reply) -> str:
+    """Read a string reply; nil is the empty one."""
+    return reply.decode() if isinstance(reply, bytes) else ""
+
+
+def route(shard: Reply, epoch: Reply) -> Route:
+    """Read a route of two elements of a reply."""
+    return Route(ShardId(text(shard)), cast("int", epoch))
+
+
+def optional_route(reply: list[Reply], at: int) -> Route | None:
+    """Read the route that may end a reply."""
+    if len(reply) <= at or not reply[at]:
+        return None
+    return route(reply[at], reply[at + 1])
+
+
+def device_keys(device: DeviceId) -> tuple[str, str, str, str, str]:
+    """Give the keys that most functions take: mailbox, index, frames, timers, outbox."""
+    partition = partition_of(device)
+    return (
+        keys.mailbox(device),
+        keys.index(device),
+        keys.frames(device),
+        keys.timers(partition),
+        keys.outbox(partition),
+    )
+
+
+class Devices:
+    """Registers devices and changes their registrations.
+
+    Every method raises StoreUnavailableError where the store does not answer in time.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._function = store.library.function
+        options = store.options
+        self._retention_ms = options.retention_ms
+        self._max_pending = options.max_pending
+        self._ack_timeout_ms = options.ack_timeout_ms
+
+    async def register(self, device: Device, nonce: str, credential_hash: str, now_ms: int) -> bool:
+        """Register a device; False where its id is taken by another registration."""
+        values: list[str] = ["p", device.project]
+        for name, field in _FIELDS.items():
+            value = (
+                msgspec.json.encode(device.attributes).decode()
+                if name == "attributes"
+                else cast("str", getattr(device, name))
+            )
+            values += (field, value)
+        return bool(
+            await self._store.batch.fcall(
+                self._function("register"),
+                (keys.mailbox(device.id), keys.index(device.id)),
+                (nonce, credential_hash, now_ms, *values),
+            )
+        )
+
+    async def device(self, device: DeviceId) -> Device | None:
+        """Read a registration; None where there is none.
+
+        `connected` tells what a shard said last; the shard may be dead.
+        """
+        batch = self._store.batch
+        found = batch.call("HMGET", keys.mailbox(device), *_READ)
+        pending = batch.call("ZCARD", keys.index(device))
+        values = dict(zip(_READ, map(text, fields(await found)), strict=True))
+        count = cast("int", await pending)
+        if not values["p"]:
+            return None
+        return Device(
+            id=device,
+            project=ProjectId(values["p"]),
+            platform=values["pl"],
+            app_version=values["av"],
+            language=values["la"],
+            timezone=values["tz"],
+            region=values["rg"],
+            attributes=_attributes.decode(values["at"] or "{}"),
+            user=values["u"],
+            created_ms=int(values["ca"] or 0),
+            seen_ms=int(values["sa"] or 0),
+            connected=bool(values["sh"]),
+            pending=count,
+            nonce=values["n"],
+        )
+
+    async def update(
+        self, device: DeviceId, project: ProjectId, changes: Mapping[str, str]
+    ) -> Device | None:
+        """Change fields by their names in Device; `attributes` is a JSON object of strings.
+
+        Returns:
+            The device as it is then; None where the project has no such device.
+
+        Raises:
+            KeyError: a field that nobody may set.
+        """
+        pairs = [part for name, value in changes.items() for part in (_FIELDS[name], value)]
+        changed, _ = await self._change(device, project, pairs)
+        return await self.device(device) if changed else None
+
+    async def rotate(
+        self, device: DeviceId, project: ProjectId, nonce: str, now_ms: int
+    ) -> tuple[bool, Route | None]:
+        """Give the device a new address; the old one is unregistered at once.
+
+        Returns:
+            Whether the project has the device, and where it is connected.
+        """
+        del now_ms
+        return await self._change(device, project, ["n", nonce])
+
+    async def renew_credential(
+        self, device: DeviceId, project: ProjectId, credential_hash: str
+    ) -> bool:
+        """Replace the secret that the device connects with."""
+        changed, _ = await self._change(device, project, ["h", credential_hash])
+        return changed
+
+    async def credential_of(self, device: DeviceId) -> str | None:
+        """Give the hash of the device's secret; None where there is no such device."""
+        found = await self._store.batch.call("HGET", keys.mailbox(device), "h")
+        return text(found) or None
+
+    async def unregister(
+        self, device: DeviceId, project: ProjectId, now_ms: int
+    ) -> tuple[bool, Route | None]:
+        """End a registration; pending messages end as dropped, detail `unregistered`.
+
+        Returns:
+            Whether the project had the device, and where it was connected.
+        """
+        reply = fields(
+            await self._store.batch.fcall(
+                self._function("unregister"),
+                device_keys(device),
+                (device, project, now_ms, self._retention_ms),
+            )
+        )
+        if not reply[0]:
+            return False, None
+        if reply[1]:
+            due: int | None = now_ms
+            while due is not None and due <= now_ms:
+                due = await self.expire(device, now_ms)
+        return True, optional_route(reply, 2)
+
+    async def expire(self, device: DeviceId, now_ms: int) -> int | None:
+        """End messages whose time is over, a window a call.
+
+        Returns:
+            When to call again (`now_ms` for at once), None where the mailbox is empty.
+        """
+        due = await self._store.batch.fcall(
+            self._function("expire"), device_keys(device), (device, now_ms, self._retention_ms)
+        )
+        return due if isinstance(due, int) else None
+
+    async def _change(
+        self, device: DeviceId, project: ProjectId, pairs: list[str]
+    ) -> tuple[bool, Route | None]:
+        reply = fields(
+            await self._store.batch.fcall(
+                self._function("update"), (keys.mailbox(device),), (project, *pairs)
+            )
+        )
+        return bool(reply[0]), optional_route(reply, 1)

@@ -1,0 +1,322 @@
+"""Mailboxes: every transition of a message's life, each one atomic server function.
+
+Before: `router.send`, `router.acks`, `router.redelivery`, the shards' sessions. After:
+`lua/<function>.lua`, one file a transition, whose header tells keys, arguments, events, invariant.
+"""
+
+from collections.abc import Sequence
+from typing import Final, cast
+
+from router.model.hint import Route
+from router.model.ids import (
+    DeviceId,
+    MessageId,
+    ProjectId,
+    ShardId,
+    partition_of,
+    partition_of_message,
+)
+from router.model.mailbox import (
+    Ack,
+    Attached,
+    AttachResult,
+    Enqueued,
+    EnqueueResult,
+    Envelope,
+    Pending,
+    Window,
+)
+from router.model.receipt import Event
+from router.model.status import MessageStatus
+from router.store import keys
+from router.store.connection import Store
+from router.store.devices import Devices, device_keys, optional_route, route, text
+from router.store.link import Argument, Reply, fields
+from router.store.messages import device_of, read_status
+
+_GROUP: Final = 128
+"""Messages in one call of a function."""
+_REFUSALS: Final = {
+    -1: EnqueueResult.UNREGISTERED,
+    -2: EnqueueResult.SENDER_ID_MISMATCH,
+    -3: EnqueueResult.KEY_REUSED,
+}
+_REPEATED: Final = -4
+
+
+class Mailboxes(Devices):
+    """Messages in mailboxes, on top of the registrations.
+
+    Every method raises StoreUnavailableError where the store does not answer in time, and may be
+    repeated after an unknown outcome.
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._enqueue = self._function("enqueue")
+
+    async def enqueue(self, envelope: Envelope) -> Enqueued:
+        """Accept a message; with `send_at_ms` it enters the mailbox when `release` is called."""
+        device, partition = envelope.device, envelope.partition
+        status = keys.message(envelope.message)
+        idempotency: tuple[str, ...] = ()
+        if envelope.idempotency_key:
+            idempotency = (keys.idempotency(partition, envelope.project, envelope.idempotency_key),)
+        head: tuple[Argument, ...] = (
+            envelope.message,
+            device,
+            envelope.project,
+            envelope.nonce,
+            envelope.now_ms,
+            envelope.expires_ms,
+            envelope.collapse_key,
+            envelope.frame,
+        )
+        tail = (self._retention_ms, envelope.idempotency_digest)
+        if envelope.send_at_ms:
+            reply = await self._store.batch.fcall(
+                self._function("schedule"),
+                (
+                    keys.mailbox(device),
+                    keys.timers(partition),
+                    keys.outbox(partition),
+                    status,
+                    *idempotency,
+                ),
+                (*head, envelope.send_at_ms, *tail),
+            )
+        else:
+            reply = await self._store.batch.fcall(
+                self._enqueue,
+                (*device_keys(device), status, *idempotency),
+                (*head, self._max_pending, self._ack_timeout_ms, *tail),
+            )
+        return _enqueued(envelope.message, fields(reply))
+
+    async def release(self, message: MessageId, now_ms: int) -> Enqueued | None:
+        """Move a scheduled message into its mailbox; None where nothing entered it."""
+        device = await self._device_of(message)
+        if device is None:
+            await self._forget_timer(message)
+            return None
+        reply = fields(
+            await self._store.batch.fcall(
+                self._function("release"),
+                (*device_keys(device), keys.message(message)),
+                (message, now_ms, self._max_pending, self._ack_timeout_ms, self._retention_ms),
+            )
+        )
+        if not reply:
+            return None
+        return Enqueued(
+            EnqueueResult.ACCEPTED,
+            message,
+            seq=cast("int", reply[0]),
+            route=optional_route(reply, 4),
+            device=device,
+            expires_ms=cast("int", reply[2]),
+            frame=cast("bytes", reply[3]),
+        )
+
+    async def attach(
+        self, device: DeviceId, credential_hash: str, shard: ShardId, now_ms: int, limit: int
+    ) -> Attached:
+        """Begin a session; it displaces an older one."""
+        reply = fields(
+            await self._store.batch.fcall(
+                self._function("attach"),
+                device_keys(device),
+                (
+                    device,
+                    credential_hash,
+                    shard,
+                    now_ms,
+                    limit,
+                    self._ack_timeout_ms,
+                    self._retention_ms,
+                ),
+            )
+        )
+        if reply[0] == 0:
+            return Attached(AttachResult.UNREGISTERED)
+        if reply[0] == -1:
+            return Attached(AttachResult.BAD_CREDENTIAL)
+        epoch, project, nonce, pending, shard_before, epoch_before, *window = reply
+        return Attached(
+            AttachResult.ATTACHED,
+            epoch=cast("int", epoch),
+            project=ProjectId(text(project)),
+            pending=cast("int", pending),
+            token_nonce=text(nonce),
+            window=_window(window),
+            displaced=route(shard_before, epoch_before) if shard_before else None,
+        )
+
+    async def fetch(
+        self, device: DeviceId, epoch: int, after_seq: int, now_ms: int, limit: int
+    ) -> Window | None:
+        """Read what is due behind `after_seq`; None where the epoch is stale."""
+        reply = await self._store.batch.fcall(
+            self._function("fetch"),
+            device_keys(device),
+            (device, epoch, after_seq, now_ms, limit, self._retention_ms),
+        )
+        return None if reply is None else _window(fields(reply))
+
+    async def ack(self, device: DeviceId, epoch: int, acks: Sequence[Ack], now_ms: int) -> None:
+        """Take acked messages out of the mailbox. Acks of a stale epoch change nothing."""
+        head = device_keys(device)
+        for start in range(0, len(acks), _GROUP):
+            group = acks[start : start + _GROUP]
+            await self._store.batch.fcall(
+                self._function("ack"),
+                (*head, *(keys.message(ack.message) for ack in group)),
+                (device, epoch, now_ms, self._retention_ms, *_triples(group)),
+            )
+
+    async def nack(
+        self,
+        device: DeviceId,
+        epoch: int,
+        message: MessageId,
+        seq: int,
+        reason: str,
+        not_before_ms: int,
+        now_ms: int,
+    ) -> None:
+        """Keep a message back until `not_before_ms`."""
+        await self._store.batch.fcall(
+            self._function("nack"),
+            (*device_keys(device), keys.message(message)),
+            (device, epoch, message, seq, reason, not_before_ms, now_ms),
+        )
+
+    async def mark_sent(
+        self, device: DeviceId, epoch: int, acks: Sequence[Ack], now_ms: int
+    ) -> None:
+        """Note that messages were written to the socket at their `sent_ms`."""
+        del now_ms
+        mailbox, index, _, timers, outbox = device_keys(device)
+        for start in range(0, len(acks), _GROUP):
+            group = acks[start : start + _GROUP]
+            await self._store.batch.fcall(
+                self._function("mark_sent"),
+                (mailbox, index, timers, outbox, *(keys.message(ack.message) for ack in group)),
+                (device, epoch, *_triples(group)),
+            )
+
+    async def engage(
+        self,
+        device: DeviceId,
+        message: MessageId,
+        event: Event,
+        at_ms: int,
+        detail: str,
+        now_ms: int,
+    ) -> bool:
+        """Note an engagement; True the first time that it is told."""
+        return bool(
+            await self._store.batch.fcall(
+                self._function("engage"),
+                (keys.outbox(partition_of_message(message)), keys.message(message)),
+                (device, message, event.value, at_ms, detail, now_ms),
+            )
+        )
+
+    async def upstream(
+        self, device: DeviceId, epoch: int, identifier: str, data: bytes, now_ms: int
+    ) -> bool:
+        """Take a message to the app server, once per id; False where the epoch is stale."""
+        partition = partition_of(device)
+        return bool(
+            await self._store.batch.fcall(
+                self._function("upstream"),
+                (
+                    keys.mailbox(device),
+                    keys.outbox(partition),
+                    keys.upstream(device, identifier),
+                ),
+                (device, epoch, identifier, data, now_ms, self._retention_ms),
+            )
+        )
+
+    async def detach(self, device: DeviceId, epoch: int, now_ms: int) -> None:
+        """End a session; nothing happens where a newer one stands."""
+        await self._store.batch.fcall(
+            self._function("detach"),
+            (keys.mailbox(device), keys.timers(partition_of(device))),
+            (device, epoch, now_ms),
+        )
+
+    async def redeliver(self, device: DeviceId, now_ms: int) -> Route | None:
+        """Give the session to wake because unacked messages wait; sets the timer anew."""
+        mailbox, index, frames, timers, _ = device_keys(device)
+        reply = fields(
+            await self._store.batch.fcall(
+                self._function("redeliver"),
+                (mailbox, index, frames, timers),
+                (device, now_ms, self._ack_timeout_ms),
+            )
+        )
+        return optional_route(reply, 0)
+
+    async def lapse(self, message: MessageId, now_ms: int) -> None:
+        """End a message with a TTL of 0 that was not acked."""
+        partition = partition_of_message(message)
+        await self._store.batch.fcall(
+            self._function("lapse"),
+            (keys.timers(partition), keys.outbox(partition), keys.message(message)),
+            (message, now_ms, self._retention_ms),
+        )
+
+    async def cancel(
+        self, message: MessageId, project: ProjectId, now_ms: int
+    ) -> MessageStatus | None:
+        """Withdraw a message that waits, and give its status; None where it is not known."""
+        device = await self._device_of(message)
+        if device is None:
+            return None
+        reply = await self._store.batch.fcall(
+            self._function("cancel"),
+            (*device_keys(device), keys.message(message)),
+            (message, project, now_ms, self._retention_ms),
+        )
+        return read_status(message, reply)
+
+    async def _device_of(self, message: MessageId) -> DeviceId | None:
+        return device_of(await self._store.batch.call("HGET", keys.message(message), "i"))
+
+    async def _forget_timer(self, message: MessageId) -> None:
+        timers = keys.timers(partition_of_message(message))
+        await self._store.batch.call("ZREM", timers, f"send:{message}")
+
+
+def _triples(acks: Sequence[Ack]) -> list[Argument]:
+    return [part for ack in acks for part in (ack.message, ack.seq, ack.sent_ms)]
+
+
+def _enqueued(message: MessageId, reply: list[Reply]) -> Enqueued:
+    seq = cast("int", reply[0])
+    if seq >= 0:
+        return Enqueued(EnqueueResult.ACCEPTED, message, seq, optional_route(reply, 1))
+    if seq == _REPEATED:
+        return Enqueued(EnqueueResult.REPEATED, MessageId(text(reply[1])))
+    return Enqueued(_REFUSALS[seq], message)
+
+
+def _window(reply: list[Reply]) -> Window:
+    head, more, dropped, *rest = reply
+    messages = []
+    for member, seq, frame in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
+        message, expires, _ = cast("bytes", member).split(b"|", 2)
+        messages.append(
+            Pending(
+                seq=int(cast("bytes", seq)),
+                message=MessageId(message.decode()),
+                expires_ms=int(expires),
+                frame=cast("bytes", frame),
+            )
+        )
+    return Window(
+        tuple(messages), head=cast("int", head), more=bool(more), dropped=cast("int", dropped)
+    )
