@@ -1,0 +1,193 @@
+"""The API process: wires the parts, finds the resources, serves until told to stop."""
+
+import asyncio
+import contextlib
+import importlib
+import pkgutil
+from collections.abc import AsyncIterator, Callable
+from typing import Final, Protocol, cast
+
+import orjson
+import structlog
+from aiohttp import web
+from router.registration import Registration
+from router.store.inbox import Inboxes
+from router.store.leases import Leases
+from router.store.mailbox import Mailboxes
+from router.store.messages import Messages
+from router.store.projects import Projects
+
+from gateway.api import docs_page, errors, openapi, resources
+from gateway.api.auth import Authenticator
+from gateway.api.fcm_model import JsonObject
+from gateway.api.http_server import HttpServer, Reply
+from gateway.api.projects_service import ProjectsService
+from gateway.api.request import Call
+from gateway.api.routing import Access, Route, Routes
+from gateway.api.services import Services
+from gateway.process import Clock, Entropy, RoleContext
+from gateway.settings import Durability, Settings
+from router.model.errors import ErrorCode, PushError
+from router.routing import Routing
+from router.send import Sender
+from router.store.connection import Store, StoreOptions
+from router.telemetry.metrics import Metrics
+
+_GRACE_S: Final = 5.0
+"""Seconds that running requests and hints have when the process stops."""
+_BACKLOG: Final = 1024
+_PAGE_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("api")
+
+
+class _Resource(Protocol):
+    def routes(self, services: Services) -> list[Route]: ...
+
+
+class Service:
+    """Answers every request, whatever it is, in the shapes of the API.
+
+    Args:
+        routes: all of them.
+        now_ms: wall clock, epoch milliseconds.
+        max_bytes: the largest body that any call takes.
+    """
+
+    def __init__(self, routes: Routes, now_ms: Callable[[], int], max_bytes: int) -> None:
+        self._routes = routes
+        self._now_ms = now_ms
+        self._max_bytes = max_bytes
+
+    async def answer(self, request: web.BaseRequest) -> Reply:
+        """Give the reply to a request; what fails becomes an error reply."""
+        try:
+            route, parameters = self._routes.find(request.method, request.raw_path)
+            call = Call(request, parameters, self._now_ms(), self._max_bytes)
+            return await route.handler(call)
+        except PushError as error:
+            return _refusal(error)
+        except Exception:  # noqa: BLE001 - the last stop of a request: logged, answered with 500
+            _log.exception("request.failed", method=request.method)
+            return _refusal(PushError(ErrorCode.INTERNAL, errors.INTERNAL_TEXT))
+
+
+def _refusal(error: PushError) -> Reply:
+    return Reply(
+        errors.encode(error),
+        error.code.value.http,
+        headers=errors.headers(error),
+        close=error.code is ErrorCode.PAYLOAD_TOO_LARGE,
+    )
+
+
+def discover(services: Services) -> Routes:
+    """Find the routes of every module in `gateway.api.resources`, and describe them all."""
+    found: list[Route] = []
+    for module in pkgutil.iter_modules(resources.__path__, f"{resources.__name__}."):
+        resource = cast("_Resource", importlib.import_module(module.name))
+        found.extend(resource.routes(services))
+    return Routes([*found, *_descriptions(found)])
+
+
+def _descriptions(found: list[Route]) -> list[Route]:
+    """Give the routes of the API's own description; it covers all others and itself."""
+
+    async def as_json(_call: Call) -> Reply:
+        return Reply(document)
+
+    async def as_page(_call: Call) -> Reply:
+        return Reply(page, content_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
+
+    own = [
+        Route("GET", "/openapi.json", as_json, "This description.", Access.OPEN, None, JsonObject),
+        Route("GET", "/docs", as_page, "This description for people (HTML).", Access.OPEN),
+    ]
+    described = openapi.document(Routes([*found, *own]).all)
+    document = orjson.dumps(described)
+    page = docs_page.render(described).encode()
+    return own
+
+
+@contextlib.asynccontextmanager
+async def services_of(
+    settings: Settings, clock: Clock, entropy: Entropy, metrics: Metrics
+) -> AsyncIterator[Services]:
+    """Wire the parts of one process, and take them down in order."""
+    options = StoreOptions(
+        url=settings.store_url,
+        fsync=settings.durability is Durability.FSYNC,
+        retention_ms=settings.status_retention_s * 1000,
+        max_pending=settings.max_pending,
+        ack_timeout_ms=int(settings.ack_timeout_s * 1000),
+    )
+    async with Store(options, metrics, clock.now_ms, entropy.bytes) as store:
+        mailboxes = Mailboxes(store)
+        projects = Projects(store)
+        routing = Routing(Inboxes(store), metrics)
+        sender = Sender(mailboxes, routing, metrics, clock.now_ms, entropy.bytes)
+        services = Services(
+            settings=settings,
+            clock=clock,
+            entropy=entropy,
+            metrics=metrics,
+            store=store,
+            leases=Leases(store),
+            mailboxes=mailboxes,
+            messages=Messages(store),
+            projects=projects,
+            projects_service=ProjectsService(projects, clock.now_ms, entropy.bytes),
+            sender=sender,
+            registration=Registration(
+                mailboxes, routing, clock.now_ms, entropy.bytes, settings.region
+            ),
+            authenticator=Authenticator(projects, mailboxes, settings.admin_key, clock.monotonic),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            withdrawing = tasks.create_task(sender.run(), name="withdrawals")
+            try:
+                yield services
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_GRACE_S):
+                        await routing.flush()
+            finally:
+                withdrawing.cancel()
+
+
+@contextlib.asynccontextmanager
+async def serving(services: Services, host: str, port: int) -> AsyncIterator[str]:
+    """Listen, give the URL, and at the end let running requests finish.
+
+    Args:
+        services: what the handlers work with.
+        host: address to listen on.
+        port: to listen on together with the other API processes; 0 for a free one.
+    """
+    service = Service(
+        discover(services), services.clock.now_ms, services.settings.max_request_bytes
+    )
+    server = HttpServer(service.answer)
+    loop = asyncio.get_running_loop()
+    listener = await loop.create_server(
+        server, host, port, backlog=_BACKLOG, reuse_port=True, reuse_address=True
+    )
+    name, bound = cast("tuple[str, int]", listener.sockets[0].getsockname()[:2])
+    try:
+        yield f"http://[{name}]:{bound}" if ":" in name else f"http://{name}:{bound}"
+    finally:
+        listener.close()
+        server.pre_shutdown()
+        await server.shutdown(_GRACE_S)
+
+
+async def run(settings: Settings, context: RoleContext) -> None:
+    """Serve the API until `context.stopping` is set."""
+    async with (
+        services_of(settings, context.clock, context.entropy, context.metrics) as services,
+        serving(services, settings.host, settings.api_port) as url,
+    ):
+        context.ready({"url": url})
+        await context.stopping.wait()

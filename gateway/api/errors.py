@@ -1,0 +1,72 @@
+"""The one shape of errors: Google's, which FCM's clients parse."""
+
+import math
+from typing import Final
+
+import msgspec
+
+from router.model.errors import ErrorCode, FieldViolation, PushError
+
+FCM_ERROR: Final = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
+BAD_REQUEST: Final = "type.googleapis.com/google.rpc.BadRequest"
+INTERNAL_TEXT: Final = "Something broke in the gateway; it was logged. Try again."
+_DEFAULT_RETRY_S: Final = 1.0
+_RETRY_LATER: Final = frozenset({ErrorCode.QUOTA_EXCEEDED, ErrorCode.UNAVAILABLE})
+
+
+class FcmErrorDetail(msgspec.Struct, frozen=True):
+    """FCM's own code."""
+
+    type: str = msgspec.field(name="@type", default=FCM_ERROR)
+    errorCode: str = ""  # noqa: N815 - FCM's name
+
+
+class BadRequestDetail(msgspec.Struct, frozen=True):
+    """The bad fields."""
+
+    type: str = msgspec.field(name="@type", default=BAD_REQUEST)
+    fieldViolations: tuple[FieldViolation, ...] = ()  # noqa: N815 - Google's name
+
+
+class ErrorContent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What happened: `code` is the HTTP status, `status` the google.rpc code."""
+
+    code: int
+    message: str
+    status: str
+    details: tuple[FcmErrorDetail | BadRequestDetail, ...] = ()
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """Every error answer."""
+
+    error: ErrorContent
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def body_of(error: PushError) -> ErrorBody:
+    """Give an error in the shape of the API."""
+    kind = error.code.value
+    details: list[FcmErrorDetail | BadRequestDetail] = []
+    if kind.fcm:
+        details.append(FcmErrorDetail(errorCode=kind.fcm))
+    if error.violations:
+        details.append(BadRequestDetail(fieldViolations=error.violations))
+    return ErrorBody(ErrorContent(kind.http, error.message, kind.status, tuple(details)))
+
+
+def encode(error: PushError) -> bytes:
+    """Give an error as the body of an answer."""
+    return _encoder.encode(body_of(error))
+
+
+def headers(error: PushError) -> dict[str, str]:
+    """Give the headers of an error answer: when to try again, in whole seconds; how to log in."""
+    if error.code is ErrorCode.UNAUTHENTICATED:
+        return {"WWW-Authenticate": 'Bearer realm="pushwire"'}
+    wait = error.retry_after_s
+    if wait is None and error.code in _RETRY_LATER:
+        wait = _DEFAULT_RETRY_S
+    return {} if wait is None else {"Retry-After": str(max(1, math.ceil(wait)))}

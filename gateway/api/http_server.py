@@ -1,0 +1,145 @@
+"""HTTP/1.1 on aiohttp's low-level server: one function call a request, one write an answer.
+
+aiohttp parses, keeps connections alive and shuts down; routing, limits and the writing of answers
+are ours (docs/api.md tells what each costs). No answer leaves in another shape than `errors` gives.
+"""
+
+import asyncio
+import http
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import structlog
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import rfc822_formatted_time
+from typing_extensions import override
+
+from gateway.api import errors
+from router.model.errors import ErrorCode, PushError
+
+KEEPALIVE_S: Final = 75.0
+"""An idle connection, or one whose headers do not come, is closed after so many seconds."""
+_LINGER_S: Final = 2.0
+_WRITE_HIGH: Final = 65_536
+_MAX_LINE: Final = 8190
+_JSON: Final = "application/json"
+_EMPTY: Final[Mapping[str, str]] = {}
+_HEADS: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in http.HTTPStatus
+}
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("api")
+
+
+class Reply(web.StreamResponse):
+    """One whole answer, written at once.
+
+    Args:
+        body: bytes of the content.
+        status: HTTP status.
+        headers: besides Content-Type, Content-Length, Date and Connection.
+        content_type: of the body.
+        close: end the connection after it.
+    """
+
+    def __init__(
+        self,
+        body: bytes,
+        status: int = 200,
+        *,
+        headers: Mapping[str, str] = _EMPTY,
+        content_type: str = _JSON,
+        close: bool = False,
+    ) -> None:
+        # StreamResponse's own state (headers, cookies, chunking) would cost 10 µs and is not used.
+        self.content = body
+        self.code = status
+        self.extra = headers
+        self.kind = content_type
+        self.closing = close
+
+    @property
+    @override
+    def keep_alive(self) -> bool:
+        return not self.closing
+
+    @override
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Write the answer; wait only where the peer does not read."""
+        transport = request.transport
+        if transport is None:
+            return None
+        transport.write(self._encoded(request))
+        if transport.get_write_buffer_size() > _WRITE_HIGH:
+            await request.writer.drain()
+        return None
+
+    @override
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Do nothing: `prepare` wrote everything."""
+
+    def _encoded(self, request: web.BaseRequest) -> bytes:
+        if not request.keep_alive:
+            self.closing = True
+        connection = ""
+        if self.closing:
+            connection = "Connection: close\r\n"
+        elif request.version < (1, 1):
+            connection = "Connection: keep-alive\r\n"
+        extra = "".join([f"{name}: {value}\r\n" for name, value in self.extra.items()])
+        head = (
+            f"{_HEADS[self.code]}Content-Type: {self.kind}\r\n"
+            f"Content-Length: {len(self.content)}\r\n"
+            f"Date: {rfc822_formatted_time()}\r\n{connection}{extra}\r\n"
+        ).encode("latin-1", "replace")
+        return head if request.method == "HEAD" else head + self.content
+
+
+Answer = Callable[[web.BaseRequest], Awaitable[Reply]]
+
+
+class _Protocol(web.RequestHandler):
+    """aiohttp's connection, with our words for what is not HTTP."""
+
+    __slots__ = ()
+
+    @override
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what could not be read as a request; `Service.answer` lets nothing else out."""
+        if status < http.HTTPStatus.INTERNAL_SERVER_ERROR:
+            code, text = ErrorCode.INVALID_ARGUMENT, "The request is not valid HTTP/1.1."
+        else:
+            _log.error("request.failed", exc_info=exc)
+            code, text = ErrorCode.INTERNAL, errors.INTERNAL_TEXT
+        return Reply(errors.encode(PushError(code, text)), code.value.http, close=True)
+
+
+class HttpServer(web.Server):
+    """Connections of one port.
+
+    Args:
+        answer: gives the reply to a request, and never raises.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
+        self._running = asyncio.get_running_loop()
+
+    @override
+    def __call__(self) -> web.RequestHandler:
+        return _Protocol(
+            self,
+            loop=self._running,
+            keepalive_timeout=KEEPALIVE_S,
+            access_log=None,  # type: ignore[arg-type]  # None turns it off
+            max_line_size=_MAX_LINE,
+            max_field_size=_MAX_LINE,
+            lingering_time=_LINGER_S,
+        )

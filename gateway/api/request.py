@@ -1,0 +1,147 @@
+"""One request: its parameters, its body within the limits, its idempotency key."""
+
+import asyncio
+import hashlib
+import re
+from typing import Final, TypeVar
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from gateway.api.http_server import Reply
+from gateway.api.violations import Reader, load, refuse
+from router.model.errors import ErrorCode, FieldViolation, PushError
+from router.model.ids import ProjectId, parse_project_id
+
+BODY_TIMEOUT_S: Final = 30.0
+"""A body that is not here after so many seconds is given up."""
+MAX_JSON_BYTES: Final = 65_536
+"""Bodies other than of sends are small."""
+_IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+Model = TypeVar("Model", bound=msgspec.Struct)
+_encoder = msgspec.json.Encoder()
+
+
+class Call:
+    """A request on its way through a handler.
+
+    Attributes:
+        request: aiohttp's.
+        parameters: values of the path's `{…}`, in order.
+        now_ms: when it was read, epoch milliseconds.
+    """
+
+    __slots__ = ("max_bytes", "now_ms", "parameters", "request")
+
+    def __init__(
+        self, request: web.BaseRequest, parameters: list[str], now_ms: int, max_bytes: int
+    ) -> None:
+        self.request = request
+        self.parameters = parameters
+        self.now_ms = now_ms
+        self.max_bytes = max_bytes
+
+    def header(self, name: str) -> str:
+        """Give a header's value, empty where it is missing."""
+        return self.request.headers.get(name, "")
+
+    def project(self) -> ProjectId:
+        """Give the project of the path.
+
+        Raises:
+            PushError: NOT_FOUND, no project has such an id.
+        """
+        project = parse_project_id(self.parameters[0])
+        if project is None:
+            raise PushError(ErrorCode.NOT_FOUND, "There is no such project.")
+        return project
+
+    def idempotency_key(self) -> str:
+        """Give the Idempotency-Key header, empty where it is missing.
+
+        Raises:
+            PushError: INVALID_ARGUMENT, it has not 1 to 255 visible ASCII characters.
+        """
+        key = self.header("Idempotency-Key")
+        if key and not _IDEMPOTENCY_KEY.fullmatch(key):
+            raise refuse(
+                [FieldViolation("Idempotency-Key", "must be 1 to 255 visible ASCII characters")]
+            )
+        return key
+
+    async def body(self, max_bytes: int = 0) -> bytes:
+        """Read the body, decompressed.
+
+        Args:
+            max_bytes: the largest that is taken; 0: the server's limit.
+
+        Raises:
+            PushError: PAYLOAD_TOO_LARGE; INVALID_ARGUMENT where it is late, cut or not what its
+                headers say.
+        """
+        limit = max_bytes or self.max_bytes
+        content = self.request.content
+        try:
+            if content.is_eof():
+                body = content.read_nowait(-1)
+                if content.at_eof() and len(body) <= limit:
+                    return body
+                return await self._rest(body, limit)
+            if (self.request.content_length or 0) > limit:
+                raise _too_large(limit)
+            if self.header("Expect").lower() == "100-continue" and self.request.transport:
+                self.request.transport.write(_CONTINUE)
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                return await self._rest(b"", limit)
+        except TimeoutError as error:
+            raise PushError(
+                ErrorCode.INVALID_ARGUMENT,
+                f"The body did not come within {BODY_TIMEOUT_S:.0f} seconds.",
+            ) from error
+        except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, web.HTTPException) as error:
+            raise PushError(
+                ErrorCode.INVALID_ARGUMENT,
+                "The body is not what Content-Length, Transfer-Encoding or Content-Encoding says.",
+            ) from error
+
+    async def _rest(self, body: bytes, limit: int) -> bytes:
+        parts = [body]
+        size = len(body)
+        while chunk := await self.request.content.readany():
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(limit)
+            parts.append(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        return b"".join(parts)
+
+    async def json(self, model: type[Model]) -> Model:
+        """Read the body as `model`, in snake_case or camelCase.
+
+        Raises:
+            PushError: INVALID_ARGUMENT with every bad field; as `body`.
+        """
+        raw = load(await self.body(MAX_JSON_BYTES) or b"{}")
+        reader = Reader()
+        normal = reader.read(raw, model, "", "")
+        if reader.violations:
+            raise refuse(reader.violations)
+        return msgspec.convert(normal, model)
+
+
+def digest(body: bytes | memoryview) -> str:
+    """Give what tells two requests under one idempotency key apart."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def reply(value: object, status: int = 200) -> Reply:
+    """Answer with a struct as JSON."""
+    return Reply(_encoder.encode(value), status)
+
+
+def _too_large(limit: int) -> PushError:
+    return PushError(ErrorCode.PAYLOAD_TOO_LARGE, f"The request body has more than {limit} bytes.")

@@ -1,0 +1,209 @@
+"""Registration, reading, change and end of devices; the next stage is `router.registration`."""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from gateway.api.auth import Caller
+from gateway.api.fcm_model import JsonObject
+from gateway.api.http_server import Reply
+from gateway.api.request import Call, reply
+from gateway.api.routing import Access, Route
+from gateway.api.services import Services
+from gateway.api.times import rfc3339, rfc3339_or_none
+from gateway.api.violations import refuse
+from router.model.device import Device
+from router.model.errors import ErrorCode, FieldViolation, PushError
+from router.model.ids import DeviceId, ProjectId, parse_device_id
+from router.registration import DeviceChanges, DeviceSpec, Registered
+
+
+class _About(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    app_version: str | None = None
+    language: Annotated[str, Meta(description="a BCP 47 language tag")] | None = None
+    timezone: Annotated[str, Meta(description="a name such as Europe/Berlin")] | None = None
+    region: str | None = None
+    attributes: dict[str, str] | None = None
+    user: str | None = None
+    bridge: JsonObject | None = None
+
+
+class Registrant(_About):
+    """A device to register; `device_id` is made where none is given.
+
+    `user` takes an API key, not a client key. `bridge` is not accepted yet.
+    """
+
+    platform: Annotated[str, Meta(description="a word such as android, ios, web, python")]
+    device_id: str | None = None
+
+
+class DeviceChange(_About):
+    """What to change; what is missing stays, an empty text clears."""
+
+    platform: str | None = None
+
+
+class DeviceView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A registered device. `seen_at` is when it last connected or left."""
+
+    device_id: str
+    project: str
+    platform: str
+    created_at: datetime
+    connected: bool
+    pending: int
+    seen_at: datetime | None = None
+    app_version: str = ""
+    language: str = ""
+    timezone: str = ""
+    region: str = ""
+    attributes: dict[str, str] = {}
+    user: str = ""
+
+
+class NewToken(msgspec.Struct, frozen=True):
+    """The device's new address; the one before is unregistered."""
+
+    token: str
+
+
+class Unregistered(msgspec.Struct, frozen=True):
+    """The device is gone."""
+
+
+def routes(services: Services) -> list[Route]:
+    """List the calls of this resource."""
+    handlers = _Handlers(services)
+    devices = "/v1/projects/{project}/devices"
+    device = f"{devices}/{{device}}"
+    owner = Access.DEVICE
+    missing = (ErrorCode.NOT_FOUND,)
+    bad = (ErrorCode.INVALID_ARGUMENT, ErrorCode.PAYLOAD_TOO_LARGE)
+    return [
+        Route(
+            "POST",
+            devices,
+            handlers.register,
+            "Register a device: answers its token and its credential, each shown this once.",
+            Access.CLIENT,
+            Registrant,
+            Registered,
+            201,
+            errors=(*bad, ErrorCode.ALREADY_EXISTS),
+            detail="The token is the address that app servers send to; the credential is the "
+            "device's own secret for connecting. A `device_id` that is registered is taken anew "
+            "only with an API key or the device's own credential as Bearer.",
+        ),
+        Route("GET", device, handlers.get, "Read a device.", owner, None, DeviceView,
+              errors=missing),
+        Route("PATCH", device, handlers.change, "Change what is known of a device.", owner,
+              DeviceChange, DeviceView, errors=(*bad, *missing)),
+        Route("DELETE", device, handlers.unregister, "Unregister a device: its token is void.",
+              owner, None, Unregistered, errors=missing),
+        Route("POST", f"{device}:rotateToken", handlers.rotate,
+              "Give a device a new token; the old one is unregistered at once.", owner, None,
+              NewToken, errors=missing),
+    ]  # fmt: skip
+
+
+class _Handlers:
+    def __init__(self, services: Services) -> None:
+        self._auth = services.authenticator
+        self._mailboxes = services.mailboxes
+        self._registration = services.registration
+
+    async def register(self, call: Call) -> Reply:
+        project = call.project()
+        caller = await self._auth.registrant(call, project)
+        body = await call.json(Registrant)
+        _refuse_later(body)
+        _refuse_user(body, caller)
+        if caller.device is not None and body.device_id != caller.device:
+            raise PushError(ErrorCode.PERMISSION_DENIED, "The credential is of another device.")
+        spec = DeviceSpec(
+            platform=body.platform,
+            device_id=body.device_id or "",
+            app_version=body.app_version or "",
+            language=body.language or "",
+            timezone=body.timezone or "",
+            region=body.region or "",
+            attributes=body.attributes or {},
+            user=body.user or "",
+        )
+        registered = await self._registration.register(project, spec, proved=not caller.client)
+        return reply(registered, 201)
+
+    async def get(self, call: Call) -> Reply:
+        project, device, _ = await self._owned(call)
+        found = await self._mailboxes.device(device)
+        if found is None or found.project != project:
+            raise _unknown()
+        return reply(_view(found))
+
+    async def change(self, call: Call) -> Reply:
+        project, device, caller = await self._owned(call)
+        body = await call.json(DeviceChange)
+        _refuse_later(body)
+        _refuse_user(body, caller)
+        changes = DeviceChanges(
+            platform=body.platform,
+            app_version=body.app_version,
+            language=body.language,
+            timezone=body.timezone,
+            region=body.region,
+            attributes=body.attributes,
+            user=body.user,
+        )
+        return reply(_view(await self._registration.update(project, device, changes)))
+
+    async def unregister(self, call: Call) -> Reply:
+        project, device, _ = await self._owned(call)
+        await self._registration.unregister(project, device)
+        return reply(Unregistered())
+
+    async def rotate(self, call: Call) -> Reply:
+        project, device, _ = await self._owned(call)
+        return reply(NewToken(await self._registration.rotate_token(project, device)))
+
+    async def _owned(self, call: Call) -> tuple[ProjectId, DeviceId, Caller]:
+        project = call.project()
+        device = parse_device_id(call.parameters[1])
+        if device is None:
+            raise _unknown()
+        return project, device, await self._auth.device_owner(call, project, device)
+
+
+def _refuse_later(body: _About) -> None:
+    if body.bridge is not None:
+        raise refuse([FieldViolation("bridge", "is not accepted yet")])
+
+
+def _refuse_user(body: _About, caller: Caller) -> None:
+    """Let app servers alone say whose device it is: others could take another user's messages."""
+    if body.user and (caller.client or caller.device is not None):
+        raise PushError(ErrorCode.PERMISSION_DENIED, "`user` takes an API key.")
+
+
+def _view(device: Device) -> DeviceView:
+    return DeviceView(
+        device_id=device.id,
+        project=device.project,
+        platform=device.platform,
+        created_at=rfc3339(device.created_ms),
+        connected=device.connected,
+        pending=device.pending,
+        seen_at=rfc3339_or_none(device.seen_ms),
+        app_version=device.app_version,
+        language=device.language,
+        timezone=device.timezone,
+        region=device.region,
+        attributes=device.attributes,
+        user=device.user,
+    )
+
+
+def _unknown() -> PushError:
+    return PushError(ErrorCode.NOT_FOUND, "The project has no such device.")

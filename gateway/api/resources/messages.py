@@ -1,0 +1,269 @@
+"""Sending, status and cancelling of messages; the next stage is `router.send`."""
+
+from datetime import datetime
+
+import msgspec
+
+from gateway.api import errors
+from gateway.api.fcm_model import BatchBody, SendBody
+from gateway.api.fcm_v1 import BatchItem, SendRequest, parse_batch, parse_send
+from gateway.api.http_server import Reply
+from gateway.api.request import Call, digest, reply
+from gateway.api.routing import Access, Route
+from gateway.api.services import Services
+from gateway.api.times import rfc3339, rfc3339_or_none
+from router.model.errors import ErrorCode, PushError
+from router.model.ids import MessageId, ProjectId, parse_message_id, parse_token
+from router.model.message import Message
+from router.model.project import Scope
+from router.model.status import MessageStatus
+from router.send import Item
+
+MAX_SEND_BYTES = 131_072
+"""A body of `messages:send`: 4096 bytes of payload, each platform's part, and room for escapes."""
+_FAKE_ID = MessageId("fake_message_id")
+
+_SEND_ERRORS = (
+    ErrorCode.INVALID_ARGUMENT,
+    ErrorCode.SENDER_ID_MISMATCH,
+    ErrorCode.UNREGISTERED,
+    ErrorCode.PAYLOAD_TOO_LARGE,
+    ErrorCode.IDEMPOTENCY_KEY_REUSED,
+    ErrorCode.QUOTA_EXCEEDED,
+)
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """The message was accepted: it is stored until its device acks it or it expires."""
+
+    name: str
+
+
+class BatchResponse(msgspec.Struct, frozen=True):
+    """What became of each message, in the order of the request."""
+
+    responses: list[Sent | errors.ErrorBody]
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """Where the message stands for one device."""
+
+    device_id: str
+    state: str
+    attempts: int
+
+
+class Occurrence(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The first time that an event happened."""
+
+    type: str
+    time: datetime
+    device_id: str = ""
+    detail: str = ""
+
+
+class Status(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of a message; `counts` is the number of devices per event."""
+
+    name: str
+    state: str
+    target: str
+    created_at: datetime
+    expires_at: datetime
+    counts: dict[str, int]
+    deliveries: list[Delivery]
+    timeline: list[Occurrence]
+    send_at: datetime | None = None
+    collapse_key: str = ""
+
+
+def routes(services: Services) -> list[Route]:
+    """List the calls of this resource."""
+    handlers = _Handlers(services)
+    messages = "/v1/projects/{project}/messages"
+    return [
+        Route(
+            "POST",
+            f"{messages}:send",
+            handlers.send,
+            "Send one message (FCM HTTP v1).",
+            Access.PROJECT,
+            SendBody,
+            Sent,
+            errors=_SEND_ERRORS,
+            detail="With `validate_only` everything is checked and nothing is sent. The header "
+            "`Idempotency-Key` (or `idempotency_key`) makes a repeat within 24 hours answer the "
+            "first result.",
+        ),
+        Route(
+            "POST",
+            f"{messages}:sendBatch",
+            handlers.send_batch,
+            "Send up to 500 messages; each is accepted or refused for itself.",
+            Access.PROJECT,
+            BatchBody,
+            BatchResponse,
+            errors=(ErrorCode.INVALID_ARGUMENT, ErrorCode.PAYLOAD_TOO_LARGE),
+        ),
+        Route(
+            "GET",
+            messages + "/{message}",
+            handlers.status,
+            "Tell what became of a message.",
+            Access.PROJECT,
+            None,
+            Status,
+            errors=(ErrorCode.NOT_FOUND,),
+        ),
+        Route(
+            "DELETE",
+            messages + "/{message}",
+            handlers.cancel,
+            "Cancel what is still pending of a message; answers its status.",
+            Access.PROJECT,
+            None,
+            Status,
+            errors=(ErrorCode.NOT_FOUND,),
+        ),
+    ]
+
+
+class _Handlers:
+    def __init__(self, services: Services) -> None:
+        self._auth = services.authenticator
+        self._sender = services.sender
+        self._mailboxes = services.mailboxes
+        self._messages = services.messages
+        self._sends = services.metrics.sends
+        self._accepted = self._sends.labels(result="accepted")
+
+    async def send(self, call: Call) -> Reply:
+        project = call.project()
+        await self._auth.app_server(call, project, Scope.SEND)
+        body = await call.body(MAX_SEND_BYTES)
+        try:
+            request = parse_send(body, call.now_ms)
+            if request.validate_only:
+                await self._check(project, request.message)
+                return _sent(project, _FAKE_ID)
+            key = call.idempotency_key() or request.idempotency_key
+            message = await self._sender.send(
+                project,
+                request.message,
+                idempotency_key=key,
+                digest=digest(body) if key else "",
+            )
+        except PushError as error:
+            self._count(error)
+            raise
+        self._accepted.inc()
+        return _sent(project, message)
+
+    async def send_batch(self, call: Call) -> Reply:
+        project = call.project()
+        await self._auth.app_server(call, project, Scope.SEND)
+        batch = parse_batch(await call.body(), call.now_ms)
+        key = call.idempotency_key()
+        outcomes: list[MessageId | PushError] = [_FAKE_ID] * len(batch.items)
+        entries: list[Item] = []
+        places: list[int] = []
+        for index, item in enumerate(batch.items):
+            request = item.request
+            if isinstance(request, PushError):
+                outcomes[index] = request
+            elif batch.validate_only or request.validate_only:
+                outcomes[index] = await self._checked(project, request.message)
+            else:
+                entries.append(_entry(item, request, f"{key}/{index}" if key else ""))
+                places.append(index)
+        sent = await self._sender.send_batch(project, entries) if entries else []
+        for index, outcome in zip(places, sent, strict=True):
+            outcomes[index] = outcome
+            if not isinstance(outcome, PushError):
+                self._accepted.inc()
+        return reply(BatchResponse([self._outcome(project, outcome) for outcome in outcomes]))
+
+    async def status(self, call: Call) -> Reply:
+        project = call.project()
+        await self._auth.app_server(call, project, Scope.SEND)
+        message = _message_id(call)
+        found = await self._messages.status(message)
+        if found is None or found.project != project:
+            raise _unknown()
+        return reply(_status(found))
+
+    async def cancel(self, call: Call) -> Reply:
+        project = call.project()
+        await self._auth.app_server(call, project, Scope.SEND)
+        found = await self._sender.cancel(project, _message_id(call))
+        if found is None:
+            raise _unknown()
+        return reply(_status(found))
+
+    def _count(self, error: PushError) -> None:
+        self._sends.labels(result=error.code.name.lower()).inc()
+
+    def _outcome(
+        self, project: ProjectId, outcome: MessageId | PushError
+    ) -> Sent | errors.ErrorBody:
+        if isinstance(outcome, PushError):
+            self._count(outcome)
+            return errors.body_of(outcome)
+        return Sent(f"projects/{project}/messages/{outcome}")
+
+    async def _checked(self, project: ProjectId, message: Message) -> MessageId | PushError:
+        try:
+            await self._check(project, message)
+        except PushError as error:
+            return error
+        return _FAKE_ID
+
+    async def _check(self, project: ProjectId, message: Message) -> None:
+        """Check the target of a message that is only validated."""
+        token = parse_token(message.token)
+        device = None if token is None else await self._mailboxes.device(token.device)
+        if token is None or device is None or device.nonce != token.nonce:
+            raise PushError(ErrorCode.UNREGISTERED, "The token is not registered: forget it.")
+        if device.project != project:
+            raise PushError(ErrorCode.SENDER_ID_MISMATCH, "The token is of another project.")
+
+
+def _entry(item: BatchItem, request: SendRequest, batch_key: str) -> Item:
+    key = request.idempotency_key or batch_key
+    return Item(request.message, key, digest(memoryview(item.raw)) if key else "")
+
+
+def _sent(project: ProjectId, message: MessageId) -> Reply:
+    return Reply(f'{{"name":"projects/{project}/messages/{message}"}}'.encode())
+
+
+def _message_id(call: Call) -> MessageId:
+    message = parse_message_id(call.parameters[1])
+    if message is None:
+        raise _unknown()
+    return message
+
+
+def _unknown() -> PushError:
+    return PushError(
+        ErrorCode.NOT_FOUND, "There is no such message, or its status is no longer kept."
+    )
+
+
+def _status(found: MessageStatus) -> Status:
+    counts: dict[str, int] = {entry.event.value: 1 for entry in found.timeline}
+    return Status(
+        name=f"projects/{found.project}/messages/{found.id}",
+        state=found.state.value,
+        target=found.target,
+        created_at=rfc3339(found.created_ms),
+        expires_at=rfc3339(found.expires_ms),
+        counts=counts,
+        deliveries=[Delivery(found.device, found.state.value, found.attempts)],
+        timeline=[
+            Occurrence(entry.event.value, rfc3339(entry.time_ms), found.device, entry.detail)
+            for entry in found.timeline
+        ],
+        send_at=rfc3339_or_none(found.send_at_ms),
+        collapse_key=found.collapse_key,
+    )
