@@ -2,6 +2,7 @@
 
 import difflib
 import enum
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -273,11 +274,17 @@ def _to_path(kind: type, value: object) -> object:
 
 def _check(field: Field, value: object, origin: str) -> object:
     try:
-        _convert({field.name: value})
+        fits = _is_finite(getattr(_convert({field.name: value}), field.name))
     except msgspec.ValidationError:
+        fits = False
+    if not fits:
         shown = "a secret" if field.name == "admin_key" else repr(value)
-        raise SettingsError(f"{origin}: accepts {field.accepts}, not {shown}") from None
+        raise SettingsError(f"{origin}: accepts {field.accepts}, not {shown}")
     return value
+
+
+def _is_finite(value: object) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _find_file(
