@@ -14,18 +14,16 @@ _DEFAULT_RETRY_S: Final = 1.0
 _RETRY_LATER: Final = frozenset({ErrorCode.QUOTA_EXCEEDED, ErrorCode.UNAVAILABLE})
 
 
-class FcmErrorDetail(msgspec.Struct, frozen=True):
+class FcmErrorDetail(msgspec.Struct, frozen=True, tag_field="@type", tag=FCM_ERROR):
     """FCM's own code."""
 
-    type: str = msgspec.field(name="@type", default=FCM_ERROR)
-    errorCode: str = ""  # noqa: N815 - FCM's name
+    errorCode: str  # noqa: N815 - FCM's name
 
 
-class BadRequestDetail(msgspec.Struct, frozen=True):
+class BadRequestDetail(msgspec.Struct, frozen=True, tag_field="@type", tag=BAD_REQUEST):
     """The bad fields."""
 
-    type: str = msgspec.field(name="@type", default=BAD_REQUEST)
-    fieldViolations: tuple[FieldViolation, ...] = ()  # noqa: N815 - Google's name
+    fieldViolations: tuple[FieldViolation, ...]  # noqa: N815 - Google's name
 
 
 class ErrorContent(msgspec.Struct, frozen=True, omit_defaults=True):

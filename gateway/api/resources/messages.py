@@ -39,10 +39,17 @@ class Sent(msgspec.Struct, frozen=True):
     name: str
 
 
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The name of an accepted message, or why it was refused."""
+
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    error: errors.ErrorContent | msgspec.UnsetType = msgspec.UNSET
+
+
 class BatchResponse(msgspec.Struct, frozen=True):
     """What became of each message, in the order of the request."""
 
-    responses: list[Sent | errors.ErrorBody]
+    responses: list[Outcome]
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -203,13 +210,11 @@ class _Handlers:
     def _count(self, error: PushError) -> None:
         self._sends.labels(result=error.code.name.lower()).inc()
 
-    def _outcome(
-        self, project: ProjectId, outcome: MessageId | PushError
-    ) -> Sent | errors.ErrorBody:
+    def _outcome(self, project: ProjectId, outcome: MessageId | PushError) -> Outcome:
         if isinstance(outcome, PushError):
             self._count(outcome)
-            return errors.body_of(outcome)
-        return Sent(f"projects/{project}/messages/{outcome}")
+            return Outcome(error=errors.body_of(outcome).error)
+        return Outcome(f"projects/{project}/messages/{outcome}")
 
     async def _checked(self, project: ProjectId, message: Message) -> MessageId | PushError:
         try:
