@@ -94,6 +94,8 @@ class Acks:
         self._kept = 0
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
+        self._flying: set[_Key] = set()
+        self._round: asyncio.Future[None] | None = None
 
     @property
     def kept(self) -> int:
@@ -147,6 +149,18 @@ class Acks:
         """
         return await self._mailboxes.upstream(device, epoch, ref, data, self._now_ms())
 
+    async def settle(self, device: DeviceId, epoch: int) -> None:
+        """Wait until what one session said so far is stored: before its mailbox is read again.
+
+        Raises:
+            StoreUnavailableError: the store is away; what was said is kept.
+        """
+        key = (device, epoch)
+        while key in self._groups or key in self._flying:
+            await asyncio.shield(self._round_end())
+            if self._failures:
+                raise StoreUnavailableError
+
     async def flush(self) -> None:
         """Wait until all that was taken is stored. The caller sets the deadline."""
         while (task := self._task) is not None:
@@ -187,9 +201,11 @@ class Acks:
             del self._groups[key]
             self._kept -= group.size()
         failed: dict[_Key, _Group] = {}
+        self._flying = {key for key, _ in taken}
         async with asyncio.TaskGroup() as tasks:
             for key, group in taken:
                 tasks.create_task(self._store(key, group, failed))
+        self._flying = set()
         if failed:
             self._keep(failed)
             self._failures += 1
@@ -198,6 +214,15 @@ class Acks:
         elif self._failures:
             self._failures = 0
             _log.info("acks.resumed")
+        if self._round is not None:
+            self._round.set_result(None)
+            self._round = None
+
+    def _round_end(self) -> asyncio.Future[None]:
+        """Give what is done when the flush under way, or else the next one, has ended."""
+        if self._round is None:
+            self._round = asyncio.get_running_loop().create_future()
+        return self._round
 
     def _keep(self, failed: dict[_Key, _Group]) -> None:
         """Put groups back before everything younger."""
@@ -235,7 +260,7 @@ class Acks:
         except StoreUnavailableError:
             failed[key] = group
             return
-        except Exception:
+        except Exception:  # noqa: BLE001 - see below; logged with its traceback
             # A defect of one entry must not stop the acks of every other device.
             self._metrics.acks_dropped.inc(group.size())
             _log.exception("acks.failed", device=device)

@@ -70,9 +70,12 @@ class Routing:
 
     async def _append(self, shard: ShardId, hints: list[Hint]) -> None:
         try:
-            await self._inboxes.append(shard, hints)
+            appended = await self._inboxes.append(shard, hints)
         except PushError as error:
             self._metrics.hints_dropped.labels("store").inc(len(hints))
             _log.warning("hints.dropped", shard=shard, hints=len(hints), code=error.code.name)
-        else:
+            return
+        if appended:
             self._metrics.hints.inc(len(hints))
+        else:
+            self._metrics.hints_dropped.labels("gone").inc(len(hints))

@@ -226,7 +226,7 @@ class Sender:
 _UNANSWERED: Final = PushError(ErrorCode.INTERNAL, "The message was not sent.")
 
 
-def _packed(  # noqa: PLR0913, PLR0917 - the parts of one envelope
+def _packed(
     project: ProjectId,
     message: Message,
     token: Token,

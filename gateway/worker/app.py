@@ -1,0 +1,49 @@
+"""The worker process: runs timers and outboxes of its share of the partitions."""
+
+from gateway.process import RoleContext
+from gateway.settings import Durability, Settings
+from router.model.ids import ENTROPY_BYTES, new_device_id
+from router.partitions import Partitions
+from router.receipts import MetricsSink, Receipts
+from router.redelivery import Redelivery
+from router.routing import Routing
+from router.store.connection import Store, StoreOptions
+from router.store.inbox import Inboxes
+from router.store.leases import Leases
+from router.store.mailbox import Mailboxes
+from router.store.outbox import Outbox
+from router.store.timers import Timers
+
+
+async def run(settings: Settings, context: RoleContext) -> None:
+    """Run a worker until it is told to stop.
+
+    It is ready at once: it waits for the store itself, and starts when the store is there.
+    """
+    clock, entropy, metrics = context.clock, context.entropy, context.metrics
+    options = StoreOptions(
+        url=settings.store_url,
+        fsync=settings.durability is Durability.FSYNC,
+        retention_ms=settings.status_retention_s * 1000,
+        max_pending=settings.max_pending,
+        ack_timeout_ms=int(settings.ack_timeout_s * 1000),
+    )
+    # Fresh at each start: a successor never answers for leases of a dead one.
+    worker = f"{context.name}-{new_device_id(entropy.bytes(ENTROPY_BYTES))}"
+    async with Store(options, metrics, clock.now_ms, entropy.bytes) as store:
+        mailboxes, leases, outbox = Mailboxes(store), Leases(store), Outbox(store)
+        routing = Routing(Inboxes(store), metrics)
+        redelivery = Redelivery(Timers(store), mailboxes, leases, routing, metrics, clock.now_ms)
+        receipts = Receipts(outbox, MetricsSink(metrics))
+        partitions = Partitions(
+            worker,
+            leases,
+            redelivery,
+            [receipts],
+            outbox,
+            metrics,
+            clock.now_ms,
+            settings.lease_s,
+        )
+        context.ready({"worker": worker})
+        await partitions.run(context.stopping)
