@@ -5,7 +5,7 @@ needs: the status, the length, the body.
 """
 
 import asyncio
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from typing_extensions import override
@@ -32,9 +32,7 @@ class HttpConnection(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):  # pragma: no cover - TCP gives one
-            raise TypeError(transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
 
     @override
     def data_received(self, data: bytes) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import base64
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import msgpack
 from typing_extensions import override
@@ -94,11 +94,9 @@ class LeanDevice(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):  # pragma: no cover - TCP gives one
-            raise TypeError(transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
         key = base64.b64encode(self._credential.encode()[:16].ljust(16, b"."))
-        transport.write(
+        self._transport.write(
             f"GET {wire.CONNECT_PATH} HTTP/1.1\r\nHost: {self._host}\r\nUpgrade: websocket\r\n"
             f"Connection: Upgrade\r\nSec-WebSocket-Key: {key.decode()}\r\n"
             "Sec-WebSocket-Version: 13\r\n"
