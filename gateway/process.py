@@ -172,7 +172,7 @@ def run_role(
     except* PushError as group:
         refusals = _leaves(group)
     except* Exception:  # noqa: BLE001 - the last stop of a process: logged, told by its exit code
-        _log.exception("role.failed", role=name)
+        _log.exception("role.failed")
     if refusals:
         raise refusals[0]
     return EXIT_FAILED
@@ -180,7 +180,7 @@ def run_role(
 
 async def _context(name: str, supervision: Supervision | None) -> RoleContext:
     def ready(facts: Mapping[str, str]) -> None:
-        _log.info("role.ready", role=name, **facts)
+        _log.info("role.ready", **facts)
         if supervision is not None:
             with contextlib.suppress(OSError):  # the supervisor is gone: the parent watch acts
                 os.write(supervision.ready_fd, msgspec.json.encode(facts) + b"\n")
@@ -215,9 +215,9 @@ async def _serve(
         for task in tasks:
             task.cancel()
     if main.cancelled():
-        _log.error("role.aborted", role=context.name)
+        _log.error("role.aborted")
         return EXIT_FAILED
-    _log.info("role.stopped", role=context.name)
+    _log.info("role.stopped")
     return EXIT_OK
 
 
@@ -225,14 +225,14 @@ def _on_signal(context: RoleContext, main: asyncio.Task[None]) -> None:
     if context.stopping.is_set():
         main.cancel()
         return
-    _log.info("role.stopping", role=context.name)
+    _log.info("role.stopping")
     context.stopping.set()
 
 
 async def _limit_stop(context: RoleContext, main: asyncio.Task[None], timeout_s: float) -> None:
     await context.stopping.wait()
     await asyncio.sleep(timeout_s)
-    _log.error("role.stop_timeout", role=context.name, timeout_s=timeout_s)
+    _log.error("role.stop_timeout", timeout_s=timeout_s)
     main.cancel()
     await asyncio.sleep(_ABORT_GRACE_S)
     os._exit(EXIT_FAILED)  # it does not even heed its cancellation

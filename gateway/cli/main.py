@@ -15,6 +15,7 @@ from typing import Final, Protocol, cast
 from gateway.cli import commands
 from gateway.settings import SettingsError
 from router.model.errors import PushError
+from router.telemetry import logs
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -87,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A role's process shall not load what the other commands need.
     names = words[:1] if words and words[0] in known else known
     args = build_parser(names).parse_args(words)
+    logs.configure("warning")
     try:
         return int(args.run(args))
     except SettingsError as error:

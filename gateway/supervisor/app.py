@@ -123,7 +123,7 @@ class Supervisor:
         while True:
             since = self._context.clock.monotonic()
             code = await store.wait()
-            _log.warning("process.ended", process="store", code=code)
+            _log.warning("process.ended", child="store", code=code)
             served_s: float | None = self._context.clock.monotonic() - since
             while True:
                 await asyncio.sleep(life.died(served_s))

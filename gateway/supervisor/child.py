@@ -140,7 +140,7 @@ class RoleProcess:
                 return
             wait_s = self._life.died(served_s)
             self._watch.metrics.restarts.labels(self.role).inc()
-            _log.warning("process.restart", process=self.name, wait_s=wait_s)
+            _log.warning("process.restart", child=self.name, wait_s=wait_s)
             await asyncio.sleep(wait_s)
 
     async def _live(self) -> float | None:
@@ -172,7 +172,7 @@ class RoleProcess:
                 self._watch.changed()
                 self._watch.metrics.up.labels(self.role).inc()
             elif process.returncode is None and not self._stopping.is_set():
-                _log.error("process.not_ready", process=self.name)
+                _log.error("process.not_ready", child=self.name)
                 process.kill()
             code = await process.wait()
         finally:
@@ -180,7 +180,7 @@ class RoleProcess:
                 self._watch.metrics.up.labels(self.role).dec()
             self.ready.clear()
         if not self._stopping.is_set():
-            _log.warning("process.ended", process=self.name, code=code)
+            _log.warning("process.ended", child=self.name, code=code)
         forget_process(self._metrics_dir, process.pid)
         return self._watch.clock.monotonic() - since if since else None
 
@@ -196,7 +196,7 @@ class RoleProcess:
             async with asyncio.timeout(self._deadline_s):
                 await process.wait()
         except TimeoutError:
-            _log.error("process.killed", process=self.name)
+            _log.error("process.killed", child=self.name)
             self.kill()
             await process.wait()
 

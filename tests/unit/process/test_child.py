@@ -55,7 +55,7 @@ def test_deaths_in_service_are_given_up_within_the_window_only() -> None:
     for _ in range(100):
         clock.now += 5.0
         life.died(5.0)
-    for _ in range(39 - 24):
+    for _ in range(39 - 25):
         life.died(5.0)
     with pytest.raises(GivenUpError, match=r"worker-0 died 40 times in 120 s"):
         life.died(5.0)
