@@ -23,6 +23,7 @@ from gateway.shard.frames import (
     Event,
     Failed,
     Ping,
+    Pong,
     Reader,
     build_frame,
     build_header,
@@ -293,14 +294,15 @@ class Connection(asyncio.Protocol):
 
     def _take(self, events: Sequence[Event]) -> None:
         now_ms = self._environment.now_ms()
-        if self._phase is _OPEN:
-            self.session.on_alive(now_ms)
         for event in events:
             if type(event) is bytes or type(event) is str:
                 if self._phase is _OPEN:
                     self.carry_out(self.session.on_message(event, now_ms))
             elif type(event) is Ping:
+                self.session.on_alive(now_ms)
                 self._answer(event.payload)
+            elif type(event) is Pong:
+                self.session.on_alive(now_ms)
             elif type(event) is Closed:
                 self._on_closed(event)
             elif type(event) is Failed:
