@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -145,7 +145,7 @@ class RunningGateway:
 
 
 async def pushwire(
-    *words: str, timeout_s: float = 60.0, **environment: str
+    *words: str, timeout_s: float = 60.0, environment: Mapping[str, str] | None = None
 ) -> tuple[int, str, str]:
     """Run a command, and give its exit code, stdout and stderr."""
     process = await asyncio.create_subprocess_exec(
@@ -153,7 +153,7 @@ async def pushwire(
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **environment},
+        env={**os.environ, **(environment or {})},
     )
     try:
         async with asyncio.timeout(timeout_s):

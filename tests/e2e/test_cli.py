@@ -1,0 +1,120 @@
+"""The commands as a user types them, against a real gateway."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.gateway import RunningGateway, pushwire
+
+pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.slow]
+
+
+async def test_project_without_serve_starts_the_store_for_its_duration(tmp_path: Path) -> None:
+    where = ("--data-dir", str(tmp_path / "data"))
+    code, out, err = await pushwire("project", "create", "My App", *where)
+    assert (code, err) == (0, "")
+    names = [line.split()[0] for line in out.splitlines()]
+    assert names == ["project", "api_key", "client_key"]
+    code, out, _ = await pushwire("project", "list", "--json", *where)
+    assert [project["id"] for project in json.loads(out)] == ["my-app"]
+    code, out, err = await pushwire("project", "create", "my app", *where)
+    assert (code, out) == (1, "")
+    assert err == "pushwire project: The project my-app exists; choose another name.\n"
+    code, out, _ = await pushwire("project", "keys", "my-app", "--json", *where)
+    assert sorted(key["client"] for key in json.loads(out)) == [False, True]
+
+
+async def test_service_account_names_this_gateway(gateway: RunningGateway) -> None:
+    code, out, err = await pushwire(
+        *("project", "service-account", "demo", "--data-dir", str(gateway.data_dir))
+    )
+    assert code == 0, err
+    account = json.loads(out)
+    assert account["type"] == "service_account"
+    assert account["project_id"] == gateway.project
+    assert account["token_uri"] == f"{gateway.api}/oauth2/token"
+    assert account["private_key"].startswith("-----BEGIN PRIVATE KEY-----")
+
+
+async def test_a_message_by_commands_alone(gateway: RunningGateway, tmp_path: Path) -> None:
+    where = ("--data-dir", str(gateway.data_dir))
+    state = ("--state", str(tmp_path / "device.json"))
+    environment = {
+        "PUSHWIRE_PROJECT": gateway.project,
+        "PUSHWIRE_API_KEY": gateway.api_key,
+        "PUSHWIRE_CLIENT_KEY": gateway.client_key,
+    }
+    code, out, err = await pushwire(
+        "device", "register", "--json", *state, *where, environment=environment
+    )
+    assert code == 0, err
+    token = json.loads(out)["token"]
+    words = ("--title", "Hello", "--data", "order=17", "--ttl", "60", "--priority", "high")
+    code, out, err = await pushwire("send", token, *words, *where, environment=environment)
+    assert code == 0, err
+    message_id = out.strip()
+    code, out, err = await pushwire("device", "listen", "--count", "1", "--json", *state, *where)
+    assert code == 0, err
+    shown = json.loads(out)
+    assert shown["id"] == message_id
+    assert shown["notification"]["title"] == "Hello"
+    assert shown["data"] == {"order": "17"}
+    code, out, err = await pushwire(
+        "message", "show", message_id, "--json", *where, environment=environment
+    )
+    assert code == 0, err
+    assert json.loads(out)["state"] == "delivered"
+    code, out, err = await pushwire("message", "show", message_id, *where, environment=environment)
+    assert code == 0, err
+    assert "delivered" in out
+
+
+async def test_refusals_of_the_api_are_one_line(gateway: RunningGateway) -> None:
+    code, out, err = await pushwire(
+        *("send", "not-a-token", "--title", "x", "--data-dir", str(gateway.data_dir)),
+        environment={"PUSHWIRE_PROJECT": gateway.project, "PUSHWIRE_API_KEY": gateway.api_key},
+    )
+    assert (code, out) == (1, "")
+    assert err.startswith("pushwire send: ")
+    assert err.count("\n") == 1
+
+
+async def test_api_away_is_one_line(tmp_path: Path) -> None:
+    code, out, err = await pushwire(
+        *("send", "t", "--api-url", "http://127.0.0.1:9", "--project", "p-1", "--api-key", "k"),
+        *("--data-dir", str(tmp_path)),
+    )
+    assert (code, out) == (1, "")
+    assert "does not answer" in err
+    assert "Traceback" not in err
+
+
+async def test_role_alone_uses_the_store_of_the_running_serve(tmp_path: Path) -> None:
+    code, _, err = await pushwire("worker", "--data-dir", str(tmp_path))
+    assert code == 1
+    assert "no `pushwire serve` runs" in err
+
+
+async def test_doctor_examines_the_running_store(gateway: RunningGateway) -> None:
+    code, out, err = await pushwire("doctor", "--json", "--data-dir", str(gateway.data_dir))
+    findings = {finding["name"]: finding for finding in json.loads(out)}
+    assert code == int(any(finding["good"] is False for finding in findings.values())), err
+    assert findings["persistence"]["good"] is True
+    assert findings["eviction"]["good"] is True
+    assert gateway.api in findings["ports"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("serve", "--api-port", "x"), "--api-port: accepts a whole number from 0 to 65535"),
+        (("doctor", "--durability", "never"), "--durability: accepts everysec or fsync"),
+        (("nonsense",), "invalid choice: 'nonsense'"),
+    ],
+)
+async def test_bad_usage_exits_2_without_a_traceback(words: tuple[str, ...], says: str) -> None:
+    code, out, err = await pushwire(*words)
+    assert (code, out) == (2, "")
+    assert says in err
+    assert "Traceback" not in err

@@ -1,0 +1,85 @@
+"""Commands are found by discovery, and their help teaches."""
+
+import contextlib
+import io
+import resource
+
+import pytest
+
+from gateway.cli.diagnosis import clock, descriptors, disk
+from gateway.cli.main import build_parser, command_names, load_command, main
+
+_EXPECTED = {
+    "api",
+    "demo",
+    "device",
+    "doctor",
+    "loadtest",
+    "message",
+    "project",
+    "send",
+    "serve",
+    "settings",
+    "shard",
+    "worker",
+}
+
+
+def test_all_commands_are_found() -> None:
+    assert set(command_names()) >= _EXPECTED
+
+
+@pytest.mark.parametrize("name", sorted(_EXPECTED))
+def test_help_says_what_it_does_and_gives_an_example(name: str) -> None:
+    command = load_command(name)
+    assert name == command.NAME
+    summary, _, more = command.HELP.strip().partition("\n")
+    assert summary.endswith(".")
+    assert f"pushwire {name}" in more
+    with contextlib.redirect_stdout(io.StringIO()) as out, pytest.raises(SystemExit) as ended:
+        build_parser([name]).parse_args([name, "--help"])
+    assert ended.value.code == 0
+    assert summary.split(":")[0] in out.getvalue()
+
+
+def test_load_test_takes_all_words() -> None:
+    args = build_parser(["loadtest"]).parse_args(["loadtest", "run", "steady", "--devices", "5"])
+    assert args.words == ["run", "steady", "--devices", "5"]
+
+
+@pytest.mark.parametrize(
+    ("soft", "good"),
+    [(256, False), (1024, None), (65_536, True), (resource.RLIM_INFINITY, True)],
+)
+def test_descriptors(soft: int, good: bool | None) -> None:
+    assert descriptors(soft, soft).good is good
+
+
+@pytest.mark.parametrize(("free_bytes", "good"), [(10**7, False), (10**9, None), (10**11, True)])
+def test_disk(free_bytes: int, good: bool | None) -> None:
+    assert disk(free_bytes, "/data").good is good
+
+
+@pytest.mark.parametrize(
+    ("ours_ms", "store_ms", "good"),
+    [
+        (1_800_000_000_000, 1_800_000_000_500, True),
+        (1_800_000_005_000, 1_800_000_000_000, None),
+        (0, 0, False),
+    ],
+)
+def test_clock(ours_ms: int, store_ms: int, good: bool | None) -> None:
+    assert clock(ours_ms, store_ms).good is good
+
+
+def test_settings_are_shown_with_what_was_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings", "--shards", "3", "--admin-key", "hidden"]) == 0
+    out = capsys.readouterr().out
+    assert "shards = 3  (set)" in out
+    assert "hidden" not in out
+
+
+def test_bad_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings", "--shards", "0"]) == 2
+    err = capsys.readouterr().err
+    assert err == "pushwire settings: --shards: accepts a whole number from 1 to 64, not '0'\n"
