@@ -1,6 +1,7 @@
 """The one shape of errors: Google's, which FCM's clients parse."""
 
 import math
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -12,6 +13,20 @@ BAD_REQUEST: Final = "type.googleapis.com/google.rpc.BadRequest"
 INTERNAL_TEXT: Final = "Something broke in the gateway; it was logged. Try again."
 _DEFAULT_RETRY_S: Final = 1.0
 _RETRY_LATER: Final = frozenset({ErrorCode.QUOTA_EXCEEDED, ErrorCode.UNAVAILABLE})
+
+
+class MethodNotAllowedError(PushError):
+    """The path takes other methods.
+
+    Args:
+        path: as it was called.
+        allowed: what it takes.
+    """
+
+    def __init__(self, path: str, allowed: Iterable[str]) -> None:
+        self.allowed = sorted(allowed)
+        takes = " and ".join(self.allowed)
+        super().__init__(ErrorCode.METHOD_NOT_ALLOWED, f"{path[:100]} takes {takes} only.")
 
 
 class FcmErrorDetail(msgspec.Struct, frozen=True, tag_field="@type", tag=FCM_ERROR):
@@ -61,9 +76,11 @@ def encode(error: PushError) -> bytes:
 
 
 def headers(error: PushError) -> dict[str, str]:
-    """Give the headers of an error answer: when to try again, in whole seconds; how to log in."""
+    """Give the headers of an error answer: what would be allowed, or when to try again."""
     if error.code is ErrorCode.UNAUTHENTICATED:
         return {"WWW-Authenticate": 'Bearer realm="pushwire"'}
+    if isinstance(error, MethodNotAllowedError):
+        return {"Allow": ", ".join(error.allowed)}
     wait = error.retry_after_s
     if wait is None and error.code in _RETRY_LATER:
         wait = _DEFAULT_RETRY_S

@@ -25,6 +25,7 @@ from router.model.message import (
     Priority,
     ReceiptMode,
 )
+from router.policy.limits import payload_violation
 
 _MAX_MS: Final = MAX_TTL_S * 1000
 _RESERVED: Final = ("google", "gcm")
@@ -32,6 +33,7 @@ _LATER: Final = ("topic", "condition", "user", "group", "fid")
 _MALFORMED: Final = (msgspec.MsgspecError, RecursionError, UnicodeError)
 _NO_BRIDGE_POLICY: Final = BridgePolicy()
 
+_encoder = msgspec.json.Encoder()
 _send_decoder = msgspec.json.Decoder(fcm.SendBody)
 _message_decoder = msgspec.json.Decoder(fcm.MessageBody)
 _batch_decoder = msgspec.json.Decoder(fcm.BatchFrame)
@@ -72,7 +74,7 @@ def parse_send(body: bytes, now_ms: int) -> SendRequest:
         parsed = _send_decoder.decode(body)
     except _MALFORMED:
         return _parse_slowly(load(body), "", now_ms)
-    return _finish(parsed.message, parsed, now_ms, "message", None)
+    return _finish(parsed.message, parsed, now_ms, len(body), "message", None)
 
 
 def parse_batch(body: bytes, now_ms: int) -> BatchRequest:
@@ -104,8 +106,9 @@ def parse_duration(text: str) -> int:
 
 
 def _parse_item(raw: msgspec.Raw, path: str, now_ms: int) -> SendRequest | PushError:
+    size = len(memoryview(raw))
     try:
-        return _finish(_message_decoder.decode(raw), None, now_ms, path, None)
+        return _finish(_message_decoder.decode(raw), None, now_ms, size, path, None)
     except PushError as error:
         return error
     except _MALFORMED:
@@ -131,7 +134,7 @@ def _parse_slowly(raw: object, path: str, now_ms: int) -> SendRequest:
         raise refuse(reader.violations)
     message = msgspec.convert(inner, fcm.MessageBody)
     outer = msgspec.convert(normal, fcm.SendBody) if wrapped else None
-    return _finish(message, outer, now_ms, place, reader)
+    return _finish(message, outer, now_ms, MAX_PAYLOAD_BYTES + 1, place, reader)
 
 
 def _batch_slowly(body: bytes) -> fcm.BatchFrame:
@@ -150,6 +153,7 @@ def _finish(
     body: fcm.MessageBody,
     outer: fcm.SendBody | None,
     now_ms: int,
+    size: int,
     place: str,
     reader: Reader | None,
 ) -> SendRequest:
@@ -159,14 +163,22 @@ def _finish(
         body: the message, every field valid for itself.
         outer: what stood around it.
         now_ms: now, epoch milliseconds.
+        size: bytes of the message's JSON, which no payload in it exceeds.
         place: path of the message in the request.
         reader: knows how the caller wrote the paths; None: as `fcm_model` does.
     """
     message = _build(body)
     faults = list(_faults(body, message, now_ms))
+    if size > MAX_PAYLOAD_BYTES:
+        faults += _size_faults(message)
     if faults:
         written = reader.written if reader is not None else str
-        raise refuse([FieldViolation(written(f"{place}.{path}"), says) for path, says in faults])
+        raise refuse(
+            [
+                FieldViolation(written(f"{place}.{path}" if path else place), says)
+                for path, says in faults
+            ]
+        )
     if outer is None:
         return SendRequest(message, validate_only=False, idempotency_key="")
     return SendRequest(message, bool(outer.validate_only), outer.idempotency_key or "")
@@ -279,6 +291,12 @@ def _faults(body: fcm.MessageBody, message: Message, now_ms: int) -> Iterator[Fa
         yield "after", "must be at most 28 days"
     if isinstance(body.bridge, fcm.Bridge) and None not in {body.bridge.after, body.after}:
         yield "after", "is given twice, here and in bridge"
+
+
+def _size_faults(message: Message) -> Iterator[Fault]:
+    size = sum(len(_encoder.encode(part)) for part in (message.notification, message.data) if part)
+    if (large := payload_violation(size)) is not None:
+        yield "", large.description
 
 
 def _target_faults(body: fcm.MessageBody) -> Iterator[Fault]:

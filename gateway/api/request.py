@@ -101,7 +101,7 @@ class Call:
                 ErrorCode.INVALID_ARGUMENT,
                 f"The body did not come within {BODY_TIMEOUT_S:.0f} seconds.",
             ) from error
-        except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, web.HTTPException) as error:
+        except (web.RequestPayloadError, aiohttp.ClientError) as error:
             raise PushError(
                 ErrorCode.INVALID_ARGUMENT,
                 "The body is not what Content-Length, Transfer-Encoding or Content-Encoding says.",

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from gateway.api.errors import MethodNotAllowedError
 from gateway.api.http_server import Reply
 from gateway.api.request import Call
 from router.model.errors import ErrorCode, PushError
@@ -72,28 +73,23 @@ class Routes:
             PushError: NOT_FOUND, or METHOD_NOT_ALLOWED naming what is allowed.
         """
         path = target.partition("?")[0]
-        node: _Node | None = self._root
+        node = self._root
         parameters: list[str] = []
         for part in path.replace(":", "/:").split("/"):
-            assert node is not None  # noqa: S101 - the loop breaks before it could be
             child = node.children.get(part)
             if child is None:
                 child = node.parameter
                 if child is None or not part or part[0] == ":":
-                    node = None
-                    break
+                    raise _no_path()
                 parameters.append(unquote(part) if "%" in part else part)
             node = child
-        if node is None or not node.methods:
-            raise PushError(ErrorCode.NOT_FOUND, "No such path. GET /docs lists all of them.")
+        if not node.methods:
+            raise _no_path()
         route = node.methods.get(method)
         if route is None and method == "HEAD":
             route = node.methods.get("GET")
         if route is None:
-            raise PushError(
-                ErrorCode.METHOD_NOT_ALLOWED,
-                f"{path[:100]} takes {' and '.join(sorted(node.methods))} only.",
-            )
+            raise MethodNotAllowedError(path, node.methods)
         return route, parameters
 
     def _add(self, route: Route) -> None:
@@ -107,3 +103,7 @@ class Routes:
         if route.method in node.methods:
             raise ValueError(f"two routes for {route.method} {route.path}")
         node.methods[route.method] = route
+
+
+def _no_path() -> PushError:
+    return PushError(ErrorCode.NOT_FOUND, "No such path. GET /docs lists all of them.")

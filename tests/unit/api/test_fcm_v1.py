@@ -118,9 +118,7 @@ def faults(message: Any, **around: Any) -> list[str]:
 def test_a_common_message_is_read() -> None:
     assert send(
         {"token": TOKEN, "notification": {"title": "t"}, "data": {"a": "b"}, "ttl": "3600s"}
-    ) == Message(
-        token=TOKEN, notification=Notification("t"), data={"a": "b"}, ttl_ms=3_600_000
-    )
+    ) == Message(token=TOKEN, notification=Notification("t"), data={"a": "b"}, ttl_ms=3_600_000)
 
 
 def test_every_field_is_accepted() -> None:
