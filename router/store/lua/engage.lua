@@ -8,9 +8,9 @@
 local outbox, status = unpack(keys)
 local device, message, event, at, detail, now = unpack(args)
 local known = call('HMGET', status, 'i', 'e:sent', 'e:delivered', 'e:expired', 'e:collapsed',
-  'e:dropped', 'e:cancelled', 'e:failed')
-local project, owner = split_head(known[1] or '')
-if owner ~= device then return 0 end
+  'e:dropped', 'e:cancelled', 'e:failed', 'e:accepted')
+local project, owner, _, _, send_at = split_head(known[1] or '')
+if owner ~= device or (send_at ~= '0' and not known[9]) then return 0 end
 for ended = 4, 8 do if known[ended] then return 0 end end
 local value = at
 if detail ~= '' then value = at .. '|' .. detail end

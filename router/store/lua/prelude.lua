@@ -113,9 +113,10 @@ local function read_window(c, after, limit, quiet, out)
   local now = tonumber(c.now)
   local check_nacks = quiet and tonumber(quiet) > now
   local members, seqs = {}, {}
+  local page = limit
   for _ = 1, ROUNDS do
-    local found = call('ZRANGE', c.index, '(' .. after, '+inf', 'BYSCORE',
-      'LIMIT', 0, limit + 1, 'WITHSCORES')
+    local found = call('ZRANGE', c.index, '(' .. after, '+inf', 'BYSCORE', 'LIMIT', 0, page,
+      'WITHSCORES')
     for at = 1, #found, 2 do
       if #seqs == limit then break end
       local member, seq = found[at], found[at + 1]
@@ -128,11 +129,12 @@ local function read_window(c, after, limit, quiet, out)
         seqs[#seqs + 1] = seq
       end
     end
-    if #found < 2 * (limit + 1) or #seqs > 0 then break end
+    if #found < 2 * page or #seqs == limit then break end
+    page = WINDOW
   end
   local more = 0
   if #seqs > 0 then
-    if call('ZCOUNT', c.index, '(' .. after, '+inf') > 0 then more = 1 end
+    if call('ZCOUNT', c.index, '(' .. seqs[#seqs], '+inf') > 0 then more = 1 end
     local frames = call('HMGET', c.frames, unpack(seqs))
     for at = 1, #seqs do
       if frames[at] then
