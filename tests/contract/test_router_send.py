@@ -128,7 +128,7 @@ async def test_a_batch_answers_each_item_in_order_and_leaves_as_one_entry(stages
     device, shard = await stages.register(), await stages.shard()
     await stages.attach(device, shard)
     items = [Item(to(device, n=str(number))) for number in range(20)]
-    items[3] = Item(Message(token="nonsense"))
+    items[3] = Item(Message(token=str(None)))
     items[5] = Item(Message(token=device.token, data={"k": "v" * 4096}))
     results = await stages.sender.send_batch(stages.project, items)
     errors = {index: r.code for index, r in enumerate(results) if isinstance(r, PushError)}
