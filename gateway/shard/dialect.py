@@ -4,7 +4,7 @@ Frames are msgspec structs tagged by `op`; unknown keys are ignored. A dialect i
 `gateway.shard.dialects` with a `DIALECT`; it is found there and listed nowhere.
 """
 
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
 import msgspec
 from msgspec import Meta
@@ -130,6 +130,32 @@ class BadFrameError(ValueError):
 
 class WrongTypeError(Exception):
     """Text came where the dialect takes binary messages, or the other way round (close 1003)."""
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """What can be read of a frame that is otherwise not understood."""
+
+    op: str = ""
+    ref: str = ""
+    id: str = ""
+
+
+_OPS: Final = frozenset({"connect", "ack", "nack", "event", "send", "ping"})
+
+
+def complain(envelope: Envelope | None, error: Exception) -> BadFrameError:
+    """Tell the developer of the client why a frame was not understood.
+
+    Args:
+        envelope: what could be read of it, if anything.
+        error: why the whole could not be read.
+    """
+    if envelope is None:
+        return BadFrameError("INVALID_ARGUMENT", "A frame is one map with `op`.")
+    ref = (envelope.ref or envelope.id)[:128]
+    if envelope.op and envelope.op not in _OPS:
+        return BadFrameError("UNIMPLEMENTED", "The server does not know this `op`.", ref)
+    return BadFrameError("INVALID_ARGUMENT", str(error)[:200], ref)
 
 
 class Dialect(Protocol):

@@ -1,9 +1,11 @@
-"""What a session asks of its connection and of the shard: actions, and the limits that it keeps.
+"""What goes into a session and what it asks for: inputs, actions, states, limits.
 
 A session reads no clock and does no I/O. Each of its inputs returns actions, in the order in which
 they are to be carried out. `Send` and `Close` are the connection's; all others are the shard's.
 """
 
+import enum
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -125,3 +127,91 @@ class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bad frames that a device may send before it is disconnected."""
     max_upstream: int = 16
     """Upstream messages that may wait for the store."""
+    settle_ms: int = 5_000
+    """How long the session remembers an ack that may still be on its way into the store."""
+    max_settled: int = 1_024
+
+
+class State(enum.IntEnum):
+    """Where a session is in its life."""
+
+    CONNECTING = 0
+    """The connect frame is awaited."""
+    ATTACHING = 1
+    """The store is asked for the device."""
+    LIVE = 2
+    DRAINING = 3
+    """As LIVE, but the device was told to go elsewhere."""
+    CLOSED = 4
+
+
+class Input(enum.Enum):
+    """What can happen to a session."""
+
+    CONNECT = "connect frame"
+    FRAME = "other frame"
+    BAD_FRAME = "bad frame"
+    ATTACHED = "attached"
+    UNAVAILABLE = "store away"
+    FETCHED = "fetched"
+    HINT = "hint"
+    DONE = "stored"
+    WRITABLE = "writable"
+    TIMER = "timer"
+    GOAWAY = "drain"
+    CLOSED = "socket gone"
+
+
+class SessionError(RuntimeError):
+    """The shard gave a session an input that its state does not know: a defect of the shard."""
+
+
+def _to(*states: State) -> frozenset[State]:
+    return frozenset(states)
+
+
+_LIVE: Final = {
+    Input.CONNECT: _to(State.CLOSED),
+    Input.FRAME: _to(State.LIVE),
+    Input.BAD_FRAME: _to(State.LIVE, State.CLOSED),
+    Input.UNAVAILABLE: _to(State.LIVE),
+    Input.FETCHED: _to(State.LIVE, State.CLOSED),
+    Input.HINT: _to(State.LIVE, State.CLOSED),
+    Input.DONE: _to(State.LIVE),
+    Input.WRITABLE: _to(State.LIVE),
+    Input.TIMER: _to(State.LIVE, State.CLOSED),
+    Input.GOAWAY: _to(State.DRAINING),
+    Input.CLOSED: _to(State.CLOSED),
+}
+
+TRANSITIONS: Final[Mapping[State, Mapping[Input, frozenset[State]]]] = {
+    State.CONNECTING: {
+        Input.CONNECT: _to(State.ATTACHING, State.CLOSED),
+        Input.FRAME: _to(State.CLOSED),
+        Input.BAD_FRAME: _to(State.CLOSED),
+        Input.HINT: _to(State.CONNECTING),
+        Input.WRITABLE: _to(State.CONNECTING),
+        Input.TIMER: _to(State.CONNECTING, State.CLOSED),
+        Input.GOAWAY: _to(State.CLOSED),
+        Input.CLOSED: _to(State.CLOSED),
+    },
+    State.ATTACHING: {
+        Input.CONNECT: _to(State.CLOSED),
+        Input.FRAME: _to(State.ATTACHING, State.CLOSED),
+        Input.BAD_FRAME: _to(State.ATTACHING, State.CLOSED),
+        Input.ATTACHED: _to(State.LIVE, State.CLOSED),
+        Input.UNAVAILABLE: _to(State.CLOSED),
+        Input.HINT: _to(State.ATTACHING),
+        Input.WRITABLE: _to(State.ATTACHING),
+        Input.TIMER: _to(State.ATTACHING, State.CLOSED),
+        Input.GOAWAY: _to(State.CLOSED),
+        Input.CLOSED: _to(State.CLOSED),
+    },
+    State.LIVE: _LIVE,
+    State.DRAINING: {
+        cause: frozenset(State.DRAINING if state is State.LIVE else state for state in states)
+        for cause, states in _LIVE.items()
+    },
+    State.CLOSED: dict.fromkeys(Input, _to(State.CLOSED)),
+}
+"""Every state and what each input may make of it; an input that is missing is a SessionError."""
