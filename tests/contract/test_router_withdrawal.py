@@ -1,0 +1,101 @@
+"""A send answered with 503 accepted nothing, whatever the store had done by then."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from router.model.errors import StoreOutcomeUnknownError, StoreUnavailableError
+from router.model.hint import Route, Wake
+from router.routing import Routing
+from router.send import Item, Sender
+from router.store.connection import StoreOptions
+from tests.contract.router_stages import Stages, to
+from tests.support.valkey import Server, make_store, running_server
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with running_server() as running:
+        yield running
+
+
+@pytest.fixture
+async def stages(server: Server) -> AsyncIterator[Stages]:
+    async with make_store(StoreOptions(url=server.url, deadline_s=0.2)) as store:
+        yield Stages(store)
+
+
+@asynccontextmanager
+async def withdrawing(sender: Sender) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(sender.run())
+        yield
+        task.cancel()
+
+
+async def test_a_message_of_unknown_outcome_is_withdrawn(stages: Stages, server: Server) -> None:
+    device = await stages.register()
+    async with withdrawing(stages.sender):
+        server.pause()
+        with pytest.raises(StoreOutcomeUnknownError):
+            await stages.sender.send(stages.project, to(device))
+        server.resume()
+        await eventually(lambda: stages.count("pushwire_withdrawals_total", result="done") == 1)
+    known = await stages.mailboxes.device(device.device_id)
+    assert known is not None
+    assert known.pending == 0
+
+
+async def test_a_message_with_an_idempotency_key_stays_for_its_repeat(
+    stages: Stages, server: Server
+) -> None:
+    device = await stages.register()
+    async with withdrawing(stages.sender):
+        server.pause()
+        with pytest.raises(StoreUnavailableError):
+            await stages.sender.send(stages.project, to(device), idempotency_key="k", digest="d")
+        server.resume()
+        await eventually(lambda: stages.store.connected)
+        sent = await stages.sender.send(stages.project, to(device), idempotency_key="k", digest="d")
+    assert await stages.events(sent) == ["accepted"]
+    known = await stages.mailboxes.device(device.device_id)
+    assert known is not None
+    assert known.pending == 1
+
+
+async def test_a_batch_answers_503_for_each_item(stages: Stages, server: Server) -> None:
+    device = await stages.register()
+    async with withdrawing(stages.sender):
+        server.pause()
+        results = await stages.sender.send_batch(stages.project, [Item(to(device))] * 3)
+        assert [type(result) for result in results] == [StoreOutcomeUnknownError] * 3
+        server.resume()
+        await eventually(lambda: stages.count("pushwire_withdrawals_total", result="done") == 3)
+    known = await stages.mailboxes.device(device.device_id)
+    assert known is not None
+    assert known.pending == 0
+
+
+async def test_hints_are_dropped_not_kept_while_the_store_is_away(
+    stages: Stages, server: Server
+) -> None:
+    device, shard = await stages.register(), await stages.shard()
+    server.pause()
+    for _ in range(3):
+        stages.routing.hint(Route(shard, 1), Wake(device.device_id, 1))
+    await stages.routing.flush()
+    server.resume()
+    assert stages.count("pushwire_hints_dropped_total", reason="store") == 3
+
+
+async def test_a_full_buffer_drops_the_hint_that_came_last(stages: Stages) -> None:
+    device, shard = await stages.register(), await stages.shard()
+    routing = Routing(stages.inboxes, stages.metrics, limit=2)
+    for _ in range(3):
+        routing.hint(Route(shard, 1), Wake(device.device_id, 1))
+    await routing.flush()
+    assert stages.count("pushwire_hints_dropped_total", reason="full") == 1
+    assert len(await stages.inbox(shard)) == 2
