@@ -10,7 +10,6 @@ from typing import Final
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
-from router.store.leases import Leases
 
 from gateway.embedded_store import EmbeddedStore, StoreError, own_directory
 from gateway.ops import Exposition, Problems, serve_ops, store_problems
@@ -27,6 +26,7 @@ from gateway.supervisor.ground import (
     write_endpoints,
 )
 from router.store.connection import Store, StoreOptions
+from router.store.leases import Leases
 from router.telemetry.metrics import SupervisorMetrics
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("supervisor")
@@ -175,8 +175,8 @@ async def run(settings: Settings, context: RoleContext) -> None:
             )
         ]
         store = None
+        fsync = settings.durability is Durability.FSYNC
         if not settings.store_url:
-            fsync = settings.durability is Durability.FSYNC
             store = EmbeddedStore(data_dir, fsync=fsync, tie=tie_to_parent(os.getpid()))
             await store.start()
             stack.push_async_callback(store.stop)
@@ -190,7 +190,7 @@ async def run(settings: Settings, context: RoleContext) -> None:
         )
         client = await stack.enter_async_context(
             Store(
-                StoreOptions(url=settings.store_url),
+                StoreOptions(url=settings.store_url, fsync=fsync),
                 context.metrics,
                 context.clock.now_ms,
                 context.entropy.bytes,

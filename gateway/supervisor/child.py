@@ -19,6 +19,7 @@ from router.telemetry.metrics import SupervisorMetrics
 
 _READY_DEADLINE_S: Final = 60.0
 _KILL_GRACE_S: Final = 3.0
+_EXIT_GRACE_S: Final = 2.0
 _FAILED_STARTS: Final = 5
 """So many times in a row a process may end before it is ready."""
 _DEATHS: Final = 40
@@ -171,9 +172,9 @@ class RoleProcess:
                 self.ready.set()
                 self._watch.changed()
                 self._watch.metrics.up.labels(self.role).inc()
-            elif process.returncode is None and not self._stopping.is_set():
+            elif not await _ends_within(process, _EXIT_GRACE_S):
                 _log.error("process.not_ready", child=self.name)
-                process.kill()
+                self._kill(process)
             code = await process.wait()
         finally:
             if self.ready.is_set():
@@ -192,20 +193,29 @@ class RoleProcess:
             return
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                await process.wait()
-        except TimeoutError:
+        if not await _ends_within(process, self._deadline_s):
             _log.error("process.killed", child=self.name)
-            self.kill()
+            self._kill(process)
             await process.wait()
 
     def kill(self) -> None:
         """End the process at once."""
         self._stopping.set()
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+        if self._process is not None:
+            self._kill(self._process)
+
+    def _kill(self, process: asyncio.subprocess.Process) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+
+
+async def _ends_within(process: asyncio.subprocess.Process, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await process.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _is_told_ready(reader: int) -> bool:

@@ -96,9 +96,10 @@ class Metrics:
             buckets=_FAST,
             registry=registry,
         )
-        self.probe = Gauge(
+        self._probe = Gauge(
             "pushwire_probe_ok",
             "1 while the last probe came through.",
+            ["role"],
             registry=registry,
             multiprocess_mode="livemin",
         )
@@ -135,6 +136,11 @@ class Metrics:
         self.timers = Counter(
             "pushwire_timers", "Timers carried out, by kind.", ["kind"], registry=registry
         )
+
+    @property
+    def probe(self) -> Gauge:
+        """The probe's gauge; made at the first use, since the least of all processes counts."""
+        return self._probe.labels("shard")
 
 
 class SupervisorMetrics:

@@ -63,7 +63,7 @@ async def connect_once(gateway: RunningGateway, credential: str) -> Listener | N
 async def connected(gateway: RunningGateway, credential: str) -> AsyncIterator[Listener]:
     """Connect a device; try again while shards come and go."""
     async with asyncio.timeout(20):
-        while (listener := await connect_once(gateway, credential)) is None:
+        while (listener := await connect_once(gateway, credential)) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     try:
         yield listener
