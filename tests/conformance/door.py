@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from typing import cast
 
 import msgpack
 import msgspec
@@ -134,6 +135,10 @@ class Client:
                 while more := await self.reader.read(65_536):
                     data += more
         return data
+
+    def stop_reading(self) -> None:
+        """Let what the server sends fill the kernel's buffers, then the server's."""
+        cast(asyncio.ReadTransport, self.writer.transport).pause_reading()
 
     def close(self) -> None:
         """Drop the socket."""
