@@ -212,7 +212,7 @@ class Partitions:
         self._metrics.partition_errors.labels(stage).inc()
         if failures > 1:
             return
-        if isinstance(error, StoreUnavailableError):
+        if isinstance(error, PushError):
             _log.warning("partition.waits", stage=stage, reason=error.message)
         else:
             _log.error("partition.failed", stage=stage, exc_info=error)

@@ -79,10 +79,13 @@ def redact(_logger: object, _method: str, event: _Event) -> _Event:
 
 
 def _rendering(*, text: bool, colors: bool) -> list[structlog.types.Processor]:
+    # No locals in tracebacks: they hold what must not be written.
     if text:
-        return [structlog.dev.ConsoleRenderer(colors=colors)]
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
+    frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     return [
-        structlog.processors.dict_tracebacks,
+        structlog.processors.ExceptionRenderer(frames),
         structlog.processors.JSONRenderer(serializer=_dumps),
     ]
 

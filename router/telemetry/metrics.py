@@ -117,7 +117,7 @@ class Metrics:
         )
         self.withdrawals = Counter(
             "pushwire_withdrawals",
-            "Messages cancelled because their sender was told that nothing was accepted, by result.",
+            "Messages cancelled because their sender heard that nothing was accepted, by result.",
             ["result"],
             registry=registry,
         )

@@ -1,13 +1,19 @@
 """The router's stages wired to a real store, as the processes wire them."""
 
 import os
-from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
 from router.acks import Acks
 from router.model.hint import Hint, decode_hints
-from router.model.ids import DeviceId, ProjectId, ShardId, new_device_id, new_secret, secret_hash
+from router.model.ids import (
+    MessageId,
+    ProjectId,
+    ShardId,
+    new_device_id,
+    new_secret,
+    secret_hash,
+)
 from router.model.mailbox import Attached
 from router.model.message import Message
 from router.partitions import Partitions
@@ -110,16 +116,12 @@ class Stages:
             hints += decode_hints(body)
         return hints
 
-    async def events(self, message: str) -> list[str]:
+    async def events(self, message: MessageId) -> list[str]:
         """List the events in a message's status."""
-        status = await self.messages.status(message)  # type: ignore[arg-type] - an id
+        status = await self.messages.status(message)
         return [] if status is None else [entry.event.value for entry in status.timeline]
 
 
 def to(device: Registered, *, ttl_ms: int = 60_000, **fields: str) -> Message:
     """Make a message to a device."""
     return Message(token=device.token, data=fields or {"k": "v"}, ttl_ms=ttl_ms)
-
-
-Make = Callable[[], Stages]
-Device = DeviceId
