@@ -121,27 +121,33 @@ class Store:
             StoreUnavailableError: it did not answer; the text says why.
         """
         try:
-            reply = await self.batch.call("INFO", "server", "persistence", "memory")
-        except StoreUnavailableError as error:
-            reason = self.last_error or "no answer"
-            message = f"The store at {describe(self.address)} is away: {reason}"
+            info, appendfsync = await self._ask()
+        except (LinkError, TimeoutError) as error:
+            message = f"The store at {describe(self.address)} is away: {str(error) or 'no answer'}"
             raise StoreUnavailableError(message) from error
-        info = _read_info(reply)
-        try:
-            config = fields(await self.batch.call("CONFIG", "GET", "appendfsync"))
-        except StoreUnavailableError:
-            raise
-        except PushError:
-            config = []
         found = StoreInfo(
             server="valkey" if "valkey_version" in info else "redis",
             version=info.get("valkey_version", info.get("redis_version", "0")),
             aof=info.get("aof_enabled") == "1",
-            appendfsync=_text(config[1]) if len(config) > 1 else "",
+            appendfsync=appendfsync,
             maxmemory_policy=info.get("maxmemory_policy", ""),
         )
         _refuse_unfit(found, fsync=self.options.fsync)
         return found
+
+    async def _ask(self) -> tuple[dict[str, str], str]:
+        """Read INFO and the fsync policy, on a connection of its own: an old server has no other.
+
+        Raises:
+            LinkError: the server does not let us in.
+        """
+        link = await open_link(self.address, self.options.deadline_s)
+        try:
+            async with asyncio.timeout(self.options.deadline_s):
+                info = _read_info(await link.request("INFO"))
+                return info, await _appendfsync(link)
+        finally:
+            link.abort()
 
     async def _stay_connected(self, batch: Batch) -> None:
         failures = 0
@@ -171,7 +177,7 @@ class Store:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 await self.library.ensure(link)
-                wait_fsync = self.options.fsync and not await _fsyncs_always(link)
+                wait_fsync = self.options.fsync and await _appendfsync(link) != "always"
             batch.attach(link, wait_fsync=wait_fsync)
         except TimeoutError as error:
             link.abort()
@@ -192,12 +198,13 @@ def describe(address: Address) -> str:
     return address.path or f"{address.host}:{address.port}"
 
 
-async def _fsyncs_always(link: Link) -> bool:
+async def _appendfsync(link: Link) -> str:
+    """Read the fsync policy; empty where the server does not tell."""
     try:
         reply = fields(await link.request("CONFIG", "GET", "appendfsync"))
     except LinkError:
-        return False
-    return len(reply) > 1 and reply[1] == b"always"
+        return ""
+    return _text(reply[1]) if len(reply) > 1 else ""
 
 
 def _text(reply: Reply) -> str:

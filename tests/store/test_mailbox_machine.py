@@ -14,6 +14,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from typing_extensions import override
 
 from router.model.device import Device
 from router.model.ids import (
@@ -81,6 +82,7 @@ class Machine(RuleBasedStateMachine):
             await outbox.ensure_group(partition, "machine")
         return store
 
+    @override
     def teardown(self) -> None:
         self.runner.run(self.stack.aclose())
         self.runner.close()
@@ -301,4 +303,8 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.slow
 def test_the_functions_live_as_the_model_does(store_url: str) -> None:
-    run_state_machine_as_test(lambda: Machine(store_url), settings=settings(stateful_step_count=50))
+    class OnThisServer(Machine):
+        def __init__(self) -> None:
+            super().__init__(store_url)
+
+    run_state_machine_as_test(OnThisServer, settings=settings(stateful_step_count=50))
