@@ -227,7 +227,7 @@ class Connection(asyncio.Protocol):
 
     def carry_out(self, actions: Sequence[Action]) -> None:
         """Carry out what an input of the session returned, in order."""
-        over = False
+        over = ""
         parts: list[bytes] = []
         for action in actions:
             if type(action) is Send:
@@ -242,13 +242,14 @@ class Connection(asyncio.Protocol):
                 self._write(b"".join(parts))
                 parts.clear()
             if type(action) is Close:
-                over = self._close(action.code, action.reason) or over
+                if self._close(action.code, action.reason):
+                    over = action.code.name.lower()
             else:
                 self._environment.services.perform(self, action)
         if parts:
             self._write(b"".join(parts))
         if over:
-            self._end(_words(actions))
+            self._end(over)
         elif self._phase is _OPEN:
             self._arm()
 
@@ -335,8 +336,9 @@ class Connection(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if self._phase is not _OPEN or self._transport is None:
             return
+        congestion = self._congestion
         self._transport.write(data)
-        if (congestion := self._congestion) is not None:
+        if congestion is not None:
             congestion.overrun += len(data)
             if congestion.overrun > MAX_OVERRUN:
                 self._drop_slow()
@@ -408,10 +410,3 @@ class Connection(asyncio.Protocol):
             self._finish()
         else:
             self.abort()
-
-
-def _words(actions: Sequence[Action]) -> str:
-    for action in actions:
-        if type(action) is Close:
-            return action.code.name.lower()
-    return "lost"
