@@ -4,7 +4,7 @@ Before: `router.routing`. After: `gateway.shard.inbox`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final, cast
 
 import msgspec
@@ -65,7 +65,7 @@ class Inboxes:
         """Delete the inbox of a shard that stops."""
         await self._store.batch.call("UNLINK", keys.shard_inbox(shard))
 
-    async def reader(self, shard: ShardId) -> AsyncIterator[tuple[int, list[Hint]]]:
+    async def reader(self, shard: ShardId) -> AsyncGenerator[tuple[int, list[Hint]], None]:
         """Yield (time of the entry in epoch milliseconds, its hints), for ever.
 
         Reads on a connection of its own, which it opens again as often as need be; what was read is
