@@ -28,7 +28,8 @@ def test_a_function_takes_the_keys_and_arguments_of_its_header(path: Path) -> No
     text = path.read_text("utf-8")
     for word, table in (("KEYS", "keys"), ("ARGV", "args")):
         header = re.search(rf"^-- {word}: (.*)$", text, re.MULTILINE)
-        pattern = rf"^local ([\w,\s]+?) =\s+unpack\({table}(, 1, \d+)?\)$", text, re.MULTILINE)
+        pattern = rf"^local ([\w,\s]+?) =\s+unpack\({table}(, 1, \d+)?\)$"
+        taken = re.search(pattern, text, re.MULTILINE)
         assert header is not None
         if taken is None:
             continue
