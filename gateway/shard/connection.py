@@ -6,7 +6,6 @@ no task and no loop timer per connection: `tick` comes from the listener's timer
 """
 
 import asyncio
-import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, cast
 
@@ -95,19 +94,12 @@ class Environment(msgspec.Struct, kw_only=True):
     sockets: int = 0
 
 
-class _Phase(enum.IntEnum):
-    HANDSHAKE = 0
-    OPEN = 1
-    CLOSING = 2
-    """Our close frame is written, the peer's awaited; the session is over."""
-    FINISHED = 3
-    """Nothing more is written or read; the peer's end of the stream is awaited."""
-
-
-_HANDSHAKE: Final = _Phase.HANDSHAKE
-_OPEN: Final = _Phase.OPEN
-_CLOSING: Final = _Phase.CLOSING
-_FINISHED: Final = _Phase.FINISHED
+_HANDSHAKE: Final = 0
+_OPEN: Final = 1
+_CLOSING: Final = 2
+"""Our close frame is written, the peer's awaited; the session is over."""
+_FINISHED: Final = 3
+"""Nothing more is written or read; the peer's end of the stream is awaited."""
 
 
 class _Congestion:
@@ -153,9 +145,7 @@ class Connection(asyncio.Protocol):
     @property
     def open(self) -> bool:
         """Whether the session is alive."""
-        return self._phase is _OPEN
-
-    # From the event loop.
+        return self._phase == _OPEN
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -186,7 +176,7 @@ class Connection(asyncio.Protocol):
     @override
     def eof_received(self) -> None:
         # Returning nothing has the transport closed once its buffer is written.
-        if self._phase is _OPEN:
+        if self._phase == _OPEN:
             self._phase = _FINISHED
             self._set_deadline(self._environment.close_ms)
             self._end("lost")
@@ -195,7 +185,7 @@ class Connection(asyncio.Protocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        was_open, self._phase = self._phase is _OPEN, _FINISHED
+        was_open, self._phase = self._phase == _OPEN, _FINISHED
         self._reader = self._handshake = self._congestion = None
         if was_open:
             self._end("lost")
@@ -209,21 +199,19 @@ class Connection(asyncio.Protocol):
     @override
     def pause_writing(self) -> None:
         self._congestion = _Congestion()
-        if self._phase is _OPEN:
+        if self._phase == _OPEN:
             self._set_deadline(self._environment.slow_consumer_ms)
             self.carry_out(self.session.on_writable(False, self._environment.now_ms()))
 
     @override
     def resume_writing(self) -> None:
         congestion, self._congestion = self._congestion, None
-        if self._phase is not _OPEN:
+        if self._phase != _OPEN:
             return
         self._deadline_ms = 0
         if congestion is not None and congestion.pong is not None:
             self._write(build_frame(PONG, congestion.pong))
         self.carry_out(self.session.on_writable(True, self._environment.now_ms()))
-
-    # From the shard.
 
     def carry_out(self, actions: Sequence[Action]) -> None:
         """Carry out what an input of the session returned, in order."""
@@ -231,26 +219,23 @@ class Connection(asyncio.Protocol):
         parts: list[bytes] = []
         for action in actions:
             if type(action) is Send:
-                payload = action.payload
-                if type(payload) is bytes:
-                    parts += (build_header(BINARY, len(payload)), payload)
-                else:
-                    encoded = cast(str, payload).encode()
-                    parts += (build_header(TEXT, len(encoded)), encoded)
+                opcode, payload = BINARY, action.payload
+                if isinstance(payload, str):
+                    opcode, payload = TEXT, payload.encode()
+                parts += (build_header(opcode, len(payload)), payload)
                 continue
             if parts:
                 self._write(b"".join(parts))
                 parts.clear()
             if type(action) is Close:
-                if self._close(action.code, action.reason):
-                    over = action.code.name.lower()
+                over = over or self._close(action.code, action.reason)
             else:
                 self._environment.services.perform(self, action)
         if parts:
             self._write(b"".join(parts))
         if over:
             self._end(over)
-        elif self._phase is _OPEN:
+        elif self._phase == _OPEN:
             self._arm()
 
     def tick(self, now_ms: int) -> None:
@@ -261,7 +246,7 @@ class Connection(asyncio.Protocol):
         if self._deadline_ms and now_ms >= self._deadline_ms:
             self._deadline_ms = 0
             self._expire()
-        if self._phase is _OPEN and 0 < self.session.deadline_ms <= now_ms:
+        if self._phase == _OPEN and 0 < self.session.deadline_ms <= now_ms:
             self.carry_out(self.session.on_timer(now_ms))
         self._arm()
 
@@ -297,7 +282,7 @@ class Connection(asyncio.Protocol):
         now_ms = self._environment.now_ms()
         for event in events:
             if type(event) is bytes or type(event) is str:
-                if self._phase is _OPEN:
+                if self._phase == _OPEN:
                     self.carry_out(self.session.on_message(event, now_ms))
             elif type(event) is Ping:
                 self.session.on_alive(now_ms)
@@ -316,7 +301,7 @@ class Connection(asyncio.Protocol):
             self._write(build_frame(PONG, payload))
 
     def _on_closed(self, event: Closed) -> None:
-        was_open = self._phase is _OPEN
+        was_open = self._phase == _OPEN
         if was_open:
             # RFC 6455 5.5.1: the answer typically echoes the code.
             self._write(close_frame(event.code))
@@ -325,16 +310,16 @@ class Connection(asyncio.Protocol):
             self._end("client_close")
 
     def _fail(self, event: Failed) -> None:
-        was_open = self._close(event.code, event.reason)
+        over = self._close(event.code, event.reason)
         # RFC 6455 7.1.7: the peer is not waited for, nor is it heard.
         self._finish()
-        if was_open:
-            self._end(event.code.name.lower())
+        if over:
+            self._end(over)
 
     # Output.
 
     def _write(self, data: bytes) -> None:
-        if self._phase is not _OPEN or self._transport is None:
+        if self._phase != _OPEN or self._transport is None:
             return
         congestion = self._congestion
         self._transport.write(data)
@@ -344,17 +329,17 @@ class Connection(asyncio.Protocol):
                 self._drop_slow()
 
     def _drop_slow(self) -> None:
-        if self._close(CloseCode.SLOW_CONSUMER, "too slow"):
-            self._end(CloseCode.SLOW_CONSUMER.name.lower())
+        if over := self._close(CloseCode.SLOW_CONSUMER, "too slow"):
+            self._end(over)
 
-    def _close(self, code: CloseCode, reason: str) -> bool:
-        """Write the close frame; give whether the session is over by it."""
-        if self._phase is not _OPEN or self._transport is None:
-            return False
+    def _close(self, code: CloseCode, reason: str) -> str:
+        """Write the close frame; where the session is over by it, give the reason for `_end`."""
+        if self._phase != _OPEN or self._transport is None:
+            return ""
         self._transport.write(close_frame(code, reason))
         self._phase = _CLOSING
         self._set_deadline(self._environment.close_ms)
-        return True
+        return code.name.lower()
 
     def _finish(self) -> None:
         """Write nothing more, and wait for the peer's end of the stream, for a while.
@@ -363,7 +348,7 @@ class Connection(asyncio.Protocol):
         close frame.
         """
         transport = self._transport
-        if transport is None or self._phase is _FINISHED:
+        if transport is None or self._phase == _FINISHED:
             return
         self._phase = _FINISHED
         self._reader = self._handshake = None
@@ -391,7 +376,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         due_ms = self._deadline_ms
-        if self._phase is _OPEN:
+        if self._phase == _OPEN:
             session_ms = self.session.deadline_ms
             if session_ms and (not due_ms or session_ms < due_ms):
                 due_ms = session_ms
@@ -402,9 +387,9 @@ class Connection(asyncio.Protocol):
             self._armed_ms = self._environment.wheel.arm(self, due_ms, armed_ms)
 
     def _expire(self) -> None:
-        if self._phase is _OPEN:
+        if self._phase == _OPEN:
             self._drop_slow()
-        elif self._phase is _HANDSHAKE and self._transport is not None:
+        elif self._phase == _HANDSHAKE and self._transport is not None:
             self._environment.refused("timeout")
             self._transport.write(_REQUEST_TIMEOUT)
             self._finish()
