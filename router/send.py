@@ -59,6 +59,7 @@ class Sender:
         metrics: counts withdrawals.
         now_ms: the clock, epoch milliseconds.
         entropy: gives so many random bytes.
+        max_withdrawals: messages of unknown outcome that are remembered.
     """
 
     def __init__(
@@ -68,12 +69,14 @@ class Sender:
         metrics: Metrics,
         now_ms: Callable[[], int],
         entropy: Callable[[int], bytes],
+        max_withdrawals: int = MAX_WITHDRAWALS,
     ) -> None:
         self._mailboxes = mailboxes
         self._routing = routing
         self._metrics = metrics
         self._now_ms = now_ms
         self._entropy = entropy
+        self._max_withdrawals = max_withdrawals
         self._doubtful: deque[tuple[ProjectId, MessageId]] = deque()
         self._doubt = asyncio.Event()
 
@@ -209,7 +212,7 @@ class Sender:
         """
         if envelope.idempotency_key:
             return
-        if len(self._doubtful) >= MAX_WITHDRAWALS:
+        if len(self._doubtful) >= self._max_withdrawals:
             self._doubtful.popleft()
             self._metrics.withdrawals.labels("dropped").inc()
         self._doubtful.append((envelope.project, envelope.message))

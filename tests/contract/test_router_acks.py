@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import structlog
 
 from router.acks import Acks
 from router.model.errors import StoreUnavailableError
@@ -10,6 +11,7 @@ from router.model.ids import MessageId
 from router.model.mailbox import Ack
 from router.model.receipt import Event
 from router.registration import Registered
+from router.store import keys
 from router.store.connection import Store, StoreOptions
 from tests.contract.router_stages import Stages, to
 from tests.support.valkey import make_store, running_server
@@ -136,3 +138,18 @@ async def test_the_oldest_acks_go_when_too_many_wait() -> None:
                 await acks.flush()
             assert stages.count("pushwire_acks_dropped_total") == 1
             assert [await pending(stages, device) for device in devices] == [1, 0, 0, 0]
+
+
+async def test_one_broken_mailbox_does_not_stop_the_acks_of_others(stages: Stages) -> None:
+    shard = await stages.shard()
+    broken, sound = await stages.register(), await stages.register()
+    epochs = [(await stages.attach(device, shard)).epoch for device in (broken, sound)]
+    messages = [(await send(stages, device, 1))[0] for device in (broken, sound)]
+    await stages.store.batch.call("SET", keys.mailbox(broken.device_id), "not a hash")
+    for device, epoch, message in zip((broken, sound), epochs, messages, strict=True):
+        stages.acks.ack(device.device_id, epoch, [Ack(message, 1, 0)])
+    with structlog.testing.capture_logs() as logs:
+        await stages.acks.flush()
+    assert [line["event"] for line in logs] == ["acks.failed"]
+    assert stages.count("pushwire_acks_dropped_total") == 1
+    assert await pending(stages, sound) == 0

@@ -1,6 +1,7 @@
 """A send answered with 503 accepted nothing, whatever the store had done by then."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ from router.model.errors import StoreOutcomeUnknownError, StoreUnavailableError
 from router.model.hint import Route, Wake
 from router.routing import Routing
 from router.send import Item, Sender
+from router.store import keys
 from router.store.connection import StoreOptions
 from tests.contract.router_stages import Stages, to
 from tests.support.valkey import Server, make_store, running_server
@@ -99,3 +101,38 @@ async def test_a_full_buffer_drops_the_hint_that_came_last(stages: Stages) -> No
     await routing.flush()
     assert stages.count("pushwire_hints_dropped_total", reason="full") == 1
     assert len(await stages.inbox(shard)) == 2
+
+
+async def test_what_cannot_be_withdrawn_does_not_stop_the_others(
+    stages: Stages, server: Server
+) -> None:
+    broken, sound = await stages.register(), await stages.register()
+    async with withdrawing(stages.sender):
+        server.pause()
+        items = [Item(to(device)) for device in (broken, sound)]
+        await stages.sender.send_batch(stages.project, items)
+        spoil = stages.store.batch.call(
+            "SET", keys.index(broken.device_id), "not a sorted set", deadline_s=5.0
+        )
+        server.resume()
+        await spoil
+        await eventually(lambda: stages.count("pushwire_withdrawals_total", result="done") == 1)
+    assert stages.count("pushwire_withdrawals_total", result="failed") == 1
+
+
+async def test_the_oldest_doubt_goes_when_too_many_wait(stages: Stages, server: Server) -> None:
+    device = await stages.register()
+    sender = Sender(
+        stages.mailboxes,
+        stages.routing,
+        stages.metrics,
+        stages.clock.now_ms,
+        os.urandom,
+        max_withdrawals=2,
+    )
+    server.pause()
+    await sender.send_batch(stages.project, [Item(to(device))] * 3)
+    server.resume()
+    assert stages.count("pushwire_withdrawals_total", result="dropped") == 1
+    async with withdrawing(sender):
+        await eventually(lambda: stages.count("pushwire_withdrawals_total", result="done") == 2)
