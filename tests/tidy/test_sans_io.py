@@ -1,5 +1,6 @@
 """Each sans-I/O module that does something has a test file of its own."""
 
+import re
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -22,11 +23,12 @@ def sans_io_modules() -> list[Path]:
 
 
 def own_tests(module: Path) -> list[str]:
-    stem = f"test_{module.stem}"
+    """Test files named after a module, or after the package that it is a part of."""
+    names = {module.parent.name} | ({module.stem} - {"__init__"})
     return [
         name_of(path)
         for path in with_suffix(".py")
-        if path.stem == stem or path.stem.startswith(stem + "_")
+        if any(re.fullmatch(rf"test_{name}(_\w+)?", path.stem) for name in names)
     ]
 
 
