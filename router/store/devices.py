@@ -71,7 +71,7 @@ class Devices:
 
     async def register(self, device: Device, nonce: str, credential_hash: str, now_ms: int) -> bool:
         """Register a device; False where its id is taken by another registration."""
-        values: list[str] = ["p", device.project]
+        values: list[str] = []
         for name, field in _FIELDS.items():
             value = (
                 msgspec.json.encode(device.attributes).decode()
@@ -83,7 +83,7 @@ class Devices:
             await self._store.batch.fcall(
                 self._function("register"),
                 (keys.mailbox(device.id), keys.index(device.id)),
-                (nonce, credential_hash, now_ms, *values),
+                (device.project, nonce, credential_hash, now_ms, *values),
             )
         )
 

@@ -12,6 +12,7 @@ local call
 local WINDOW = 128
 local ROUNDS = 8
 local OUTBOX_MAX = '1000000'
+local OUTBOX_CHECK = 97
 local IDEMPOTENCY_MS = '86400000'
 
 -- A message id carries the time of its acceptance: partition (2), milliseconds in base 36 (9).
@@ -19,9 +20,18 @@ local function accepted_of(message)
   return string.format('%d', tonumber(string.sub(message, 3, 11), 36) or 0)
 end
 
+-- Append to the outbox. Its bound is kept by a trim now and then: MAXLEN at each append would cost
+-- as much as the append does. Only an outbox that no worker reads for long comes near the bound.
+local appended = 0
+local function append(outbox, ...)
+  call('XADD', outbox, '*', ...)
+  appended = appended + 1
+  if appended % OUTBOX_CHECK == 0 then call('XTRIM', outbox, 'MAXLEN', '~', OUTBOX_MAX) end
+end
+
 local function emit(outbox, project, message, device, event, time, accepted, sent, detail)
-  call('XADD', outbox, 'MAXLEN', '~', OUTBOX_MAX, '*', 'r', project .. '|' .. message .. '|'
-    .. device .. '|' .. event .. '|' .. time .. '|' .. accepted .. '|' .. sent .. '|' .. detail)
+  append(outbox, 'r', project .. '|' .. message .. '|' .. device .. '|' .. event .. '|' .. time
+    .. '|' .. accepted .. '|' .. sent .. '|' .. detail)
 end
 
 local function status_key(outbox, message)

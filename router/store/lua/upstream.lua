@@ -9,7 +9,7 @@ local device, epoch, id, data, now, retention = unpack(args)
 local known = call('HMGET', mailbox, 'p', 'ep')
 if not known[1] or known[2] ~= epoch then return 0 end
 if call('SET', seen, '1', 'NX', 'PX', retention) then
-  call('XADD', outbox, 'MAXLEN', '~', OUTBOX_MAX, '*', 'r',
+  append(outbox, 'r',
     known[1] .. '||' .. device .. '|upstream|' .. now .. '|0|0|' .. id, 'x', data)
 end
 return 1
