@@ -184,6 +184,7 @@ class _Handlers:
                 entries.append(_entry(item, request, f"{key}/{index}" if key else ""))
                 places.append(index)
         sent = await self._sender.send_batch(project, entries) if entries else []
+        _refuse_if_away(sent)
         for index, outcome in zip(places, sent, strict=True):
             outcomes[index] = outcome
             if not isinstance(outcome, PushError):
@@ -231,6 +232,14 @@ class _Handlers:
             raise PushError(ErrorCode.UNREGISTERED, "The token is not registered: forget it.")
         if device.project != project:
             raise PushError(ErrorCode.SENDER_ID_MISMATCH, "The token is of another project.")
+
+
+def _refuse_if_away(sent: list[MessageId | PushError]) -> None:
+    """Answer 503 as a whole where the store took nothing at all."""
+    refusals = [one for one in sent if isinstance(one, PushError)]
+    unavailable = [one for one in refusals if one.code is ErrorCode.UNAVAILABLE]
+    if sent and len(unavailable) == len(sent):
+        raise unavailable[0]
 
 
 def _entry(item: BatchItem, request: SendRequest, batch_key: str) -> Item:

@@ -1,7 +1,6 @@
 """Access tokens for service accounts: the JWT bearer grant of RFC 7523."""
 
 import base64
-import binascii
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -166,7 +165,7 @@ def _parts(assertion: str) -> tuple[_Header, _Claims]:
     try:
         header = _header_decoder.decode(_base64(pieces[0]))
         claims = _claims_decoder.decode(_base64(pieces[1]))
-    except (msgspec.MsgspecError, UnicodeError, binascii.Error, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise _invalid("The assertion must hold alg, iss, aud, exp and iat.") from error
     return header, claims
 
