@@ -7,8 +7,7 @@ servers send to, and its credential, with which it connects and speaks for itsel
 
 import functools
 import zoneinfo
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable
 
 import msgspec
 
@@ -31,7 +30,6 @@ from router.policy import limits
 from router.routing import Routing
 from router.store.mailbox import Mailboxes
 
-_TEXTS: Final = ("platform", "app_version", "language", "timezone", "region", "user")
 _attributes = msgspec.json.Encoder(order="deterministic")
 
 
@@ -135,7 +133,7 @@ class Registration:
         if not await self._mailboxes.register(record, token.nonce, hashed, now_ms):
             if not proved:
                 raise _taken()
-            await self._register_anew(record, token, hashed)
+            await self._register_anew(project, spec, token, hashed)
         return Registered(device, str(token), credential)
 
     async def update(self, project: ProjectId, device: DeviceId, changes: DeviceChanges) -> Device:
@@ -176,19 +174,19 @@ class Registration:
         if route is not None:
             self._routing.hint(route, Unregister(device, route.epoch))
 
-    async def _register_anew(self, record: Device, token: Token, credential_hash: str) -> None:
+    async def _register_anew(
+        self, project: ProjectId, spec: DeviceSpec, token: Token, credential_hash: str
+    ) -> None:
         """Change the record, then void both secrets; each step may be repeated.
 
         The credential goes last: until then the caller can prove itself with the old one and
         repeat the whole.
         """
-        changes = DeviceChanges(
-            **{name: getattr(record, name) for name in _TEXTS}, attributes=record.attributes
-        )
-        known = await self._mailboxes.update(record.id, record.project, _changed(changes))
-        if known is None or not await self._readdress(record.project, token):
+        changes = _changed(_everything(spec))
+        known = await self._mailboxes.update(token.device, project, changes)
+        if known is None or not await self._readdress(project, token):
             raise _taken()
-        await self._mailboxes.renew_credential(record.id, record.project, credential_hash)
+        await self._mailboxes.renew_credential(token.device, project, credential_hash)
 
     async def _readdress(self, project: ProjectId, token: Token) -> bool:
         device = token.device
@@ -212,10 +210,21 @@ def _timezone_violation(name: str) -> FieldViolation | None:
     return FieldViolation("timezone", "a name of the IANA database such as Europe/Berlin")
 
 
-def _violations(spec: DeviceSpec) -> list[FieldViolation]:
-    found = _change_violations(
-        DeviceChanges(**{name: getattr(spec, name) for name in _TEXTS}, attributes=spec.attributes)
+def _everything(spec: DeviceSpec) -> DeviceChanges:
+    """Give the changes that make a record say what `spec` says, and no more."""
+    return DeviceChanges(
+        platform=spec.platform,
+        app_version=spec.app_version,
+        language=spec.language,
+        timezone=spec.timezone,
+        region=spec.region,
+        attributes=spec.attributes,
+        user=spec.user,
     )
+
+
+def _violations(spec: DeviceSpec) -> list[FieldViolation]:
+    found = _change_violations(_everything(spec))
     if spec.device_id and parse_device_id(spec.device_id) is None:
         found.append(FieldViolation("device_id", "16 to 64 characters of A-Z, a-z, 0-9, _ and -"))
     return found
@@ -237,9 +246,17 @@ def _change_violations(changes: DeviceChanges) -> list[FieldViolation]:
     return violations
 
 
-def _changed(changes: DeviceChanges) -> Mapping[str, str]:
+def _changed(changes: DeviceChanges) -> dict[str, str]:
     """Give the fields that change, attributes as JSON."""
-    fields = {name: value for name in _TEXTS if (value := getattr(changes, name)) is not None}
+    texts = {
+        "platform": changes.platform,
+        "app_version": changes.app_version,
+        "language": changes.language,
+        "timezone": changes.timezone,
+        "region": changes.region,
+        "user": changes.user,
+    }
+    fields = {name: value for name, value in texts.items() if value is not None}
     if changes.attributes is not None:
         fields["attributes"] = _attributes.encode(changes.attributes).decode()
     return fields

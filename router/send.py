@@ -153,6 +153,7 @@ class Sender:
                 await self._mailboxes.cancel(message, project, self._now_ms())
             except StoreUnavailableError:
                 failures += 1
+                self._metrics.withdrawals.labels("retried").inc()
                 await asyncio.sleep(_RETRY.ceiling_s(failures))
                 continue
             except PushError:

@@ -46,6 +46,27 @@ async def test_acks_of_several_devices_empty_their_mailboxes(stages: Stages) -> 
     assert stages.count("pushwire_acks_total") == 6
 
 
+async def test_everything_that_a_session_said_is_kept_together() -> None:
+    with running_server() as server:
+        async with make_store(StoreOptions(url=server.url, deadline_s=0.1)) as store:
+            stages = Stages(store)
+            device = await stages.register()
+            epoch = (await stages.attach(device, await stages.shard())).epoch
+            first, second = await send(stages, device, 2)
+            server.pause()
+            now_ms = stages.clock.now_ms()
+            stages.acks.sent(device.device_id, epoch, [Ack(first, 1, now_ms)])
+            await eventually(lambda: stages.acks.kept == 0)  # it is under way
+            stages.acks.nack(device.device_id, epoch, second, 2, "busy", now_ms + 9_000)
+            stages.acks.engage(device.device_id, epoch, first, Event.OPENED, now_ms)
+            await eventually(lambda: stages.acks.kept == 3)
+            server.resume()
+            async with asyncio.timeout(10):
+                await stages.acks.flush()
+            assert set(await stages.events(first)) == {"accepted", "sent", "opened"}
+            assert set(await stages.events(second)) == {"accepted", "nacked"}
+
+
 async def test_more_acks_than_one_call_takes(stages: Stages) -> None:
     device = await stages.register()
     attached = await stages.attach(device, await stages.shard())
@@ -109,6 +130,7 @@ async def test_acks_outlive_a_store_that_is_away() -> None:
             stages.acks.ack(device.device_id, attached.epoch, [Ack(messages[0], 1, 0)])
             with pytest.raises(StoreUnavailableError):
                 await stages.acks.settle(device.device_id, attached.epoch)
+            await eventually(lambda: stages.acks.kept == 0)  # it is under way
             stages.acks.ack(device.device_id, attached.epoch, [Ack(messages[1], 2, 0)])
             await eventually(lambda: stages.acks.kept == 2)
             with pytest.raises(StoreUnavailableError):

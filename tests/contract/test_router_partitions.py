@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 
 from router.model.ids import PARTITIONS, Partition, all_partitions, partition_of
 from router.model.mailbox import Ack
@@ -204,3 +205,15 @@ async def test_the_metrics_sink_counts_events_and_times_acks(stages: Stages) -> 
         await eventually(lambda: stages.count("pushwire_send_to_ack_seconds_count") == 1)
     assert stages.count("pushwire_receipts_total", event="accepted") == 1
     assert stages.count("pushwire_receipts_total", event="delivered") == 1
+
+
+async def test_a_worker_stops_in_time_while_the_store_is_away() -> None:
+    with running_server() as server:
+        async with make_store(StoreOptions(url=server.url, deadline_s=0.2)) as store:
+            worker = Stages(store).partitions("w", Memory(), lease_s=0.6)
+            with structlog.testing.capture_logs() as logs:
+                async with running(worker):
+                    await eventually(lambda: len(worker.owned) == PARTITIONS)
+                    server.pause()
+                server.resume()
+            assert "worker.leases_kept" in [line["event"] for line in logs]

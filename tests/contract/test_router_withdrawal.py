@@ -44,6 +44,7 @@ async def test_a_message_of_unknown_outcome_is_withdrawn(stages: Stages, server:
         server.pause()
         with pytest.raises(StoreOutcomeUnknownError):
             await stages.sender.send(stages.project, to(device))
+        await eventually(lambda: stages.count("pushwire_withdrawals_total", result="retried") > 0)
         server.resume()
         await eventually(lambda: stages.count("pushwire_withdrawals_total", result="done") == 1)
     known = await stages.mailboxes.device(device.device_id)
