@@ -11,7 +11,6 @@ from router.model.errors import FieldViolation
 from router.model.message import MAX_PAYLOAD_BYTES
 
 MAX_SCHEDULE_S: Final = 28 * 24 * 3600
-MAX_BATCH: Final = 500
 WINDOW: Final = 128
 """The most that one function of the store reads or changes; callers loop."""
 MAX_ATTRIBUTES: Final = 64

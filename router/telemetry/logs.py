@@ -13,8 +13,6 @@ import orjson
 import structlog
 from typing_extensions import override
 
-LEVELS: Final = ("debug", "info", "warning", "error")
-FORMATS: Final = ("auto", "json", "console")
 SECRET_FIELDS: Final = frozenset(
     {"authorization", "api_key", "client_key", "admin_key", "credential", "secret", "token"}
     | {"password", "private_key", "assertion", "access_token", "payload", "data", "frame"}
@@ -31,8 +29,8 @@ def configure(
     """Set up logging for this process; a later call replaces an earlier one.
 
     Args:
-        level: the lowest level that is written, one of `LEVELS`.
-        form: one of `FORMATS`; `auto` writes text to a terminal and JSON elsewhere.
+        level: the lowest level that is written, `debug`, `info`, `warning` or `error`.
+        form: `json`, `console`, or `auto`, which writes text to a terminal and JSON elsewhere.
         process: name of the process, a field of every line; empty for none.
         stream: where lines go; standard error by default.
     """
