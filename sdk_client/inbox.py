@@ -35,6 +35,9 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._unhandled)
 
+    def __contains__(self, message_id: str) -> bool:
+        return message_id in self._unhandled
+
     @property
     def owes_acks(self) -> bool:
         """Whether `acks` has something to give."""

@@ -11,10 +11,10 @@ class Seen:
         ids: the first ones, the oldest first.
     """
 
-    __slots__ = ("_ids", "_limit")
+    __slots__ = ("_ids", "limit")
 
     def __init__(self, limit: int, ids: Iterable[str] = ()) -> None:
-        self._limit = limit
+        self.limit = limit
         self._ids: dict[str, None] = {}
         for message_id in ids:
             self.add(message_id)
@@ -22,7 +22,7 @@ class Seen:
     def add(self, message_id: str) -> None:
         """Remember an id."""
         self._ids[message_id] = None
-        if len(self._ids) > self._limit:
+        if len(self._ids) > self.limit:
             del self._ids[next(iter(self._ids))]
 
     def __contains__(self, message_id: str) -> bool:

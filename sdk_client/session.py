@@ -15,7 +15,8 @@ The signature, for whoever drives it (`sdk_client.connection`, the simulation):
     actions = session.close(now)
 
 `now` is seconds on a monotonic clock. Every input returns the actions to carry out, in order; they
-are defined in `sdk_client.events`. After each input look at `deadline`: it may be due at once.
+are defined in `sdk_client.events`, the arguments in `sdk_client.options`. After each input look at
+`deadline`: it may be due at once.
 
 Ids that the handler is done with must be on disk BEFORE `on_handled` is called: the session acks
 them, and after a crash only `seen` keeps a repeat from the handler.
@@ -31,10 +32,9 @@ Promises, as long as the driver keeps to this:
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from sdk_client.backoff import BASE_S, CAP_S, Backoff, Uniform
+from sdk_client.backoff import Backoff, Uniform
 from sdk_client.errors import (
     BadCredentialError,
     ClosedError,
@@ -57,6 +57,7 @@ from sdk_client.events import (
     Transmit,
 )
 from sdk_client.inbox import Inbox, nack_frame
+from sdk_client.options import Identity, Options
 from sdk_client.requests import Requests
 from sdk_client.wire import (
     Dropped,
@@ -94,42 +95,6 @@ _WAITING: Final = ConnectionState.WAITING
 _STOPPED: Final = ConnectionState.STOPPED
 
 
-@dataclass(slots=True)
-class Identity:
-    """Who connects. `token` is kept up to date by the gateway's word."""
-
-    credential: str
-    token: str = ""
-    app_version: str = ""
-    sdk: str = "pushwire-python"
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Bounds and times, seconds."""
-
-    dialect: str = "msgpack"
-    """`msgpack` or `json`."""
-    heartbeat_s: float = 60.0
-    """Between pings, as asked for; the gateway has the last word. 0: the gateway's choice."""
-    pong_timeout_s: float = 10.0
-    """How long after a ping the connection may stay silent."""
-    welcome_timeout_s: float = 15.0
-    lasting_s: float = 5.0
-    """A connection that lived so long resets the backoff."""
-    backoff_base_s: float = BASE_S
-    backoff_cap_s: float = CAP_S
-    seen_limit: int = 4_096
-    """Ids that are remembered. The gateway can repeat at most what is pending, 1,000 by default."""
-    max_unhandled: int = 1_024
-    """Messages that wait for the handler; the gateway's window keeps them far below."""
-    max_requests: int = 1_000
-    max_requests_in_flight: int = 8
-    request_retry_s: float = 1.0
-    max_outbox: int = 1_000
-    """Engagement events kept while there is no connection; the oldest give way."""
-
-
 class Session:
     """The state machine; see the module's text.
 
@@ -158,6 +123,7 @@ class Session:
             options.max_requests, options.max_requests_in_flight, options.request_retry_s
         )
         self._outbox: deque[Mapping[str, object]] = deque(maxlen=options.max_outbox)
+        self._ended: DisconnectedError | None = None
         self._open = False
         self._connected_at = 0.0
         self._wake_at = math.inf
@@ -181,6 +147,10 @@ class Session:
     def unhandled(self) -> int:
         """How many messages the handler has, or waits to get."""
         return len(self._inbox)
+
+    def holds(self, message_id: str) -> bool:
+        """Tell whether the handler has this message, or waits to get it."""
+        return message_id in self._inbox
 
     # The connection.
 
@@ -364,7 +334,7 @@ class Session:
             QueueFullError: too many wait already.
         """
         if self.state is _STOPPED:
-            return (Settle(ref, ClosedError("the device is disconnected for good")),)
+            return (Settle(ref, self._ended or ClosedError("the device was closed")),)
         self._requests.add(ref, frame)
         if self.state is not _CONNECTED:
             return ()
@@ -408,6 +378,7 @@ class Session:
     def _stop(self, error: DisconnectedError, detail: str) -> list[Action]:
         had_socket = self._open
         self.state = _STOPPED
+        self._ended = error
         self._off()
         self._outbox.clear()
         actions: list[Action] = [Disconnect(_NORMAL, "bye")] if had_socket else []

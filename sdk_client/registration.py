@@ -1,0 +1,80 @@
+"""Which registration a device has: the one that its state file holds, or a new one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sdk_client.api import Api
+from sdk_client.errors import ApiError
+from sdk_client.state import Registration, StateFile
+
+_UNKNOWN_DEVICE: Final = frozenset({401, 403, 404})
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What `Device.register` was asked for."""
+
+    url: str
+    project: str
+    client_key: str
+    about: Mapping[str, object]
+    """What the device says of itself, `platform` included."""
+    device_id: str = ""
+    device_url: str = ""
+
+
+async def ensure_registered(api: Api, state: StateFile, wish: Wish) -> None:
+    """Have the state hold a registration that answers the wish.
+
+    Raises:
+        ApiError: the API refused it, or a new one is needed and the API could not be reached.
+        StateError: the state file cannot be written.
+    """
+    found = state.registration
+    if found is None or not _fits(found, wish) or not await _is_current(api, state, found, wish):
+        await _register(api, state, wish)
+
+
+def _fits(found: Registration, wish: Wish) -> bool:
+    same = (found.url, found.project) == (wish.url, wish.project)
+    return same and not found.void and wish.device_id in {"", found.device_id}
+
+
+async def _is_current(api: Api, state: StateFile, found: Registration, wish: Wish) -> bool:
+    """Bring a registration up to date; False where the gateway has it no more.
+
+    While the API is away the device keeps what it has: the next start tries again.
+    """
+    changed = {key: value for key, value in wish.about.items() if found.about.get(key) != value}
+    if changed:
+        try:
+            await api.change(found.device_id, found.credential, changed)
+        except ApiError as error:
+            if error.http_status in _UNKNOWN_DEVICE and "user" not in changed:
+                return False
+            if not error.retryable:
+                raise
+        else:
+            found = replace(found, about={**found.about, **changed})
+    if wish.device_url:
+        found = replace(found, device_url=wish.device_url)
+    if found != state.registration:
+        state.save(found)
+    return True
+
+
+async def _register(api: Api, state: StateFile, wish: Wish) -> None:
+    body = {**wish.about, "device_id": wish.device_id} if wish.device_id else wish.about
+    made = await api.register(wish.client_key, body)
+    state.save(
+        Registration(
+            url=wish.url,
+            project=wish.project,
+            device_id=made.device_id,
+            token=made.token,
+            credential=made.credential,
+            device_url=wish.device_url or made.device_url,
+            about=wish.about,
+        )
+    )
