@@ -83,7 +83,7 @@ class Delivery(RuleBasedStateMachine):
         """Start the device's process, with what is on disk."""
         self.queue: deque[str] = deque()
         self.wants_socket = False
-        options = Options(max_unhandled=6, seen_limit=1000)
+        options = Options(max_unhandled=3, seen_limit=1000)
         self.session = Session(Identity("c"), longest, seen=self.on_disk, options=options)
         self.perform(self.session.start(self.now))
 
