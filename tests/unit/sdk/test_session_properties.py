@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from typing_extensions import override
 
 from sdk_client import wire
 from sdk_client.events import Action, Connect, ConnectionState, Deliver, Disconnect, Transmit
@@ -125,10 +126,11 @@ class Delivery(RuleBasedStateMachine):
             self.now = max(self.now, deadline)
         self.perform(self.session.on_timer(self.now))
 
-    @rule()
-    def publish(self) -> None:
-        self.gateway.pending[f"m{self.published:04}"] = None
-        self.published += 1
+    @rule(count=st.integers(1, 5))
+    def publish(self, count: int) -> None:
+        for _ in range(count):
+            self.gateway.pending[f"m{self.published:04}"] = None
+            self.published += 1
         if self.gateway.open:
             self.gateway.push()
 
@@ -144,14 +146,17 @@ class Delivery(RuleBasedStateMachine):
         self.perform(self.session.on_lost(None, "refused", self.now))
 
     @precondition(lambda self: self.gateway.up)
-    @rule()
-    def a_frame_goes_up(self) -> None:
-        self.gateway.take()
+    @rule(count=st.integers(1, 5))
+    def frames_go_up(self, count: int) -> None:
+        for _ in range(min(count, len(self.gateway.up))):
+            self.gateway.take()
 
     @precondition(lambda self: self.gateway.down)
-    @rule()
-    def a_frame_goes_down(self) -> None:
-        self.get_one()
+    @rule(count=st.integers(1, 5))
+    def frames_go_down(self, count: int) -> None:
+        for _ in range(min(count, len(self.gateway.down))):
+            if self.gateway.down:
+                self.get_one()
 
     @precondition(lambda self: self.queue)
     @rule()
@@ -212,6 +217,7 @@ class Delivery(RuleBasedStateMachine):
         assert self.session.unhandled <= self.session.options.max_unhandled
         assert len(self.queue) <= self.session.options.max_unhandled
 
+    @override
     def teardown(self) -> None:
         """Without further faults, everything arrives and is acked."""
         for _ in range(200 + 20 * self.published):
