@@ -4,7 +4,13 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 from typing_extensions import override
 
 from sdk_client import wire
@@ -125,6 +131,14 @@ class Delivery(RuleBasedStateMachine):
         if deadline != float("inf"):
             self.now = max(self.now, deadline)
         self.perform(self.session.on_timer(self.now))
+
+    @initialize(online=st.booleans(), count=st.integers(1, 9), read=st.integers(0, 5))
+    def begin_with_messages(self, online: bool, count: int, read: int) -> None:
+        self.publish(count)
+        if online:
+            self.connect()
+            self.frames_go_up(1)
+            self.frames_go_down(1 + read)
 
     @rule(count=st.integers(1, 5))
     def publish(self, count: int) -> None:
