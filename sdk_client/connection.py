@@ -96,7 +96,8 @@ class Connection:
         self._outgoing: deque[Transmit | Disconnect] = deque()
         self._answers: dict[str, asyncio.Future[None]] = {}
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_due = 0.0
         self._wanted = asyncio.Event()
         self._work = asyncio.Event()
         self._room = asyncio.Event()
@@ -209,11 +210,13 @@ class Connection:
         """Have `on_timer` called at the session's deadline, or earlier: that does no harm."""
         deadline = self._session.deadline
         if self._timer is not None:
-            if self._timer.when() <= deadline and not self._ended:
+            if self._timer_due <= deadline and not self._ended:
                 return
             self._timer.cancel()
             self._timer = None
         if deadline != float("inf"):
+            # Not `when()`: what uvloop gives for a time that has come does not have it.
+            self._timer_due = deadline
             self._timer = asyncio.get_running_loop().call_at(deadline, self._tick)
 
     def _tick(self) -> None:
