@@ -44,6 +44,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     api_port: Annotated[Port, Meta(description="Port of the send API; 0 picks a free one.")] = 8080
     device_port: Annotated[Port, Meta(description="Port of the devices; 0 picks one.")] = 8081
     ops_port: Annotated[Port, Meta(description="Port of metrics and health; 0 picks one.")] = 9100
+    device_url: Annotated[
+        str,
+        Meta(
+            description="ws:// or wss:// URL that registration tells devices to connect to; empty: "
+            "the host of the request, at device_port."
+        ),
+    ] = ""
     shards: Annotated[int, Meta(ge=1, le=64, description="Connection-server processes.")] = 1
     apis: Annotated[int, Meta(ge=1, le=64, description="API processes.")] = 1
     workers: Annotated[int, Meta(ge=1, le=64, description="Worker processes.")] = 1
@@ -109,11 +116,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 6.0
 
 
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared, not bound
 FILE_NAME: Final = "pushwire.toml"
 PREFIX: Final = "PUSHWIRE_"
 
 
-_COMMAND_VARIABLES: Final = ("CONFIG", "API_KEY", "CLIENT_KEY", "PROJECT", "API_URL", "DEVICE_URL")
+_COMMAND_VARIABLES: Final = ("CONFIG", "API_KEY", "CLIENT_KEY", "PROJECT", "API_URL")
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -154,6 +162,10 @@ def load(
     settings = _convert(_given(flags, config, environ, directory))
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise SettingsError("tls_cert and tls_key: give both, or none")
+    if settings.device_url and not settings.device_url.startswith(("ws://", "wss://")):
+        raise SettingsError(
+            f"device_url: accepts a URL like wss://push.example.com, not {settings.device_url!r}"
+        )
     return settings
 
 
@@ -209,6 +221,13 @@ def unknown_variables() -> list[str]:
     known = {PREFIX + field.name.upper() for field in fields()}
     known |= {PREFIX + name for name in _COMMAND_VARIABLES}
     return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+
+
+def shown_host(host: str) -> str:
+    """Write a host for a URL: a wildcard as localhost, IPv6 in brackets."""
+    if host in _WILDCARDS:
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
 
 
 def fields() -> tuple[Field, ...]:

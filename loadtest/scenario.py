@@ -29,7 +29,7 @@ class Access(msgspec.Struct, frozen=True):
 
     api: str
     devices: str
-    """Where devices connect; a proxy, perhaps."""
+    """Where devices connect; a proxy, perhaps. Empty: where the API says."""
     project: str
     api_key: str
     client_key: str

@@ -10,12 +10,6 @@ from typing import Final, Protocol, cast
 import orjson
 import structlog
 from aiohttp import web
-from router.registration import Registration
-from router.store.inbox import Inboxes
-from router.store.leases import Leases
-from router.store.mailbox import Mailboxes
-from router.store.messages import Messages
-from router.store.projects import Projects
 
 from gateway.api import docs_page, errors, openapi, resources
 from gateway.api.auth import Authenticator
@@ -28,9 +22,15 @@ from gateway.api.services import Services
 from gateway.process import Clock, Entropy, RoleContext
 from gateway.settings import Durability, Settings
 from router.model.errors import ErrorCode, PushError
+from router.registration import Registration
 from router.routing import Routing
 from router.send import Sender
 from router.store.connection import Store, StoreOptions
+from router.store.inbox import Inboxes
+from router.store.leases import Leases
+from router.store.mailbox import Mailboxes
+from router.store.messages import Messages
+from router.store.projects import Projects
 from router.telemetry.metrics import Metrics
 
 _GRACE_S: Final = 5.0

@@ -1,9 +1,11 @@
 """One request: its parameters, its body within the limits, its idempotency key."""
 
 import asyncio
+import contextlib
 import hashlib
 import re
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -58,6 +60,16 @@ class Call:
         if project is None:
             raise PushError(ErrorCode.NOT_FOUND, "There is no such project.")
         return project
+
+    def scheme(self) -> str:
+        """Give the scheme by which the caller reached the gateway, a proxy in front included."""
+        return "https" if self.header("X-Forwarded-Proto") == "https" else "http"
+
+    def hostname(self) -> str:
+        """Give the host by which the caller reached the gateway; empty where none can be read."""
+        with contextlib.suppress(ValueError):
+            return urlsplit(f"//{self.header('Host')}").hostname or ""
+        return ""
 
     def idempotency_key(self) -> str:
         """Give the Idempotency-Key header, empty where it is missing.

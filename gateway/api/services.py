@@ -1,18 +1,18 @@
 """What the handlers work with; made once per process by `app`."""
 
 import msgspec
-from router.registration import Registration
-from router.store.leases import Leases
-from router.store.mailbox import Mailboxes
-from router.store.messages import Messages
-from router.store.projects import Projects
 
 from gateway.api.auth import Authenticator
 from gateway.api.projects_service import ProjectsService
 from gateway.process import Clock, Entropy
 from gateway.settings import Settings
+from router.registration import Registration
 from router.send import Sender
 from router.store.connection import Store
+from router.store.leases import Leases
+from router.store.mailbox import Mailboxes
+from router.store.messages import Messages
+from router.store.projects import Projects
 from router.telemetry.metrics import Metrics
 
 

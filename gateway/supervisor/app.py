@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from gateway.embedded_store import EmbeddedStore, StoreError, own_directory
 from gateway.ops import Exposition, Problems, serve_ops, store_problems
 from gateway.process import RoleContext, tie_to_parent
-from gateway.settings import Durability, Settings
+from gateway.settings import Durability, Settings, shown_host
 from gateway.supervisor.child import Life, RoleProcess, Watch
 from gateway.supervisor.ground import (
     Endpoints,
@@ -22,7 +22,6 @@ from gateway.supervisor.ground import (
     forget_endpoints,
     fresh_run_dir,
     reserve,
-    shown_host,
     write_endpoints,
 )
 from router.store.connection import Store, StoreOptions

@@ -6,7 +6,6 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -14,8 +13,6 @@ from gateway.embedded_store import is_alive
 from gateway.settings import Settings
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import SECRET_BYTES, new_secret
-
-_WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared, not bound
 
 
 class Endpoints(msgspec.Struct, frozen=True):
@@ -114,10 +111,3 @@ def _refused(setting: str, host: str, port: int, error: OSError) -> PushError:
         ErrorCode.UNAVAILABLE,
         f"{setting}: cannot listen on {host}:{port} ({error.strerror}); choose another {flag}",
     )
-
-
-def shown_host(host: str) -> str:
-    """Write a host for a URL: a wildcard as localhost, IPv6 in brackets."""
-    if host in _WILDCARDS:
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host

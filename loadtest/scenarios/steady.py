@@ -23,7 +23,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     for name, variable, default, words in (
         ("--api", "API_URL", "http://127.0.0.1:8080", "URL of the send API"),
-        ("--devices-url", "DEVICE_URL", "ws://127.0.0.1:8081", "URL that devices connect to"),
+        (
+            "--devices-url",
+            "DEVICE_URL",
+            "",
+            "URL that devices connect to, if not the one the API names",
+        ),
         ("--project", "PROJECT", None, "the project"),
         ("--api-key", "API_KEY", None, "its API key"),
         ("--client-key", "CLIENT_KEY", None, "its client key"),

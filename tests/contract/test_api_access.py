@@ -3,7 +3,7 @@
 import pytest
 
 from router.model.project import Scope
-from tests.contract.api_server import ADMIN_KEY, Api
+from tests.contract.api_server import ADMIN_KEY, Api, running_api
 
 
 async def test_sending_takes_a_key(api: Api) -> None:
@@ -130,6 +130,26 @@ async def test_a_device_of_another_project_is_not_found(api: Api) -> None:
         for method, body in (("GET", None), ("PATCH", {}), ("DELETE", None)):
             answer = await api.call(method, path, body, key=key)
             assert answer.status == 404
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers", "expected"),
+    [
+        ({"device_port": 8111}, {}, "ws://127.0.0.1:8111"),
+        ({}, {"Host": "push.example.com"}, "ws://push.example.com:8081"),
+        ({}, {"Host": "[::1]:80", "X_Forwarded_Proto": "https"}, "wss://[::1]:8081"),
+        ({}, {"Host": "[::1"}, "ws://127.0.0.1:8081"),
+        ({"device_url": "wss://push.example.com/ws"}, {}, "wss://push.example.com/ws"),
+    ],
+)
+async def test_registration_tells_where_to_connect(
+    store_url: str, settings: dict[str, object], headers: dict[str, str], expected: str
+) -> None:
+    async with running_api(store_url, **settings) as api:
+        answer = await api.call(
+            "POST", "devices", {"platform": "python"}, X_Client_Key=api.client_key, **headers
+        )
+        assert answer.json["device_url"] == expected
 
 
 async def test_registration_is_checked(api: Api) -> None:

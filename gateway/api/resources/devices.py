@@ -14,10 +14,11 @@ from gateway.api.routing import Access, Route
 from gateway.api.services import Services
 from gateway.api.times import rfc3339, rfc3339_or_none
 from gateway.api.violations import refuse
+from gateway.settings import shown_host
 from router.model.device import Device
 from router.model.errors import ErrorCode, FieldViolation, PushError
 from router.model.ids import DeviceId, ProjectId, parse_device_id
-from router.registration import DeviceChanges, DeviceSpec, Registered
+from router.registration import DeviceChanges, DeviceSpec
 
 
 class _About(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -70,6 +71,15 @@ class NewToken(msgspec.Struct, frozen=True):
     token: str
 
 
+class NewDevice(msgspec.Struct, frozen=True):
+    """A device as its registration answers it; both secrets are shown once and never again."""
+
+    device_id: str
+    token: str
+    credential: str
+    device_url: Annotated[str, Meta(description="where the device connects")]
+
+
 class Unregistered(msgspec.Struct, frozen=True):
     """The device is gone."""
 
@@ -90,7 +100,7 @@ def routes(services: Services) -> list[Route]:
             "Register a device: answers its token and its credential, each shown this once.",
             Access.CLIENT,
             Registrant,
-            Registered,
+            NewDevice,
             201,
             errors=(*bad, ErrorCode.ALREADY_EXISTS),
             detail="The token is the address that app servers send to; the credential is the "
@@ -114,6 +124,7 @@ class _Handlers:
         self._auth = services.authenticator
         self._mailboxes = services.mailboxes
         self._registration = services.registration
+        self._settings = services.settings
 
     async def register(self, call: Call) -> Reply:
         project = call.project()
@@ -134,7 +145,24 @@ class _Handlers:
             user=body.user or "",
         )
         registered = await self._registration.register(project, spec, proved=not caller.client)
-        return reply(registered, 201)
+        return reply(
+            NewDevice(
+                device_id=registered.device_id,
+                token=registered.token,
+                credential=registered.credential,
+                device_url=self._device_url(call),
+            ),
+            201,
+        )
+
+    def _device_url(self, call: Call) -> str:
+        """Tell where devices connect: the setting, else beside the API."""
+        settings = self._settings
+        if settings.device_url:
+            return settings.device_url
+        host = shown_host(call.hostname() or settings.host)
+        secure = settings.tls_cert or call.scheme() == "https"
+        return f"{'wss' if secure else 'ws'}://{host}:{settings.device_port}"
 
     async def get(self, call: Call) -> Reply:
         project, device, _ = await self._owned(call)

@@ -1,7 +1,7 @@
 """Projects, their keys and service accounts, under the admin key."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,9 @@ from gateway.api.times import rfc3339
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import ProjectId
 from router.model.project import ApiKey, Project, Scope
+
+_PROJECT: Final = "/v1/projects/{project}"
+_MISSING: Final = (ErrorCode.NOT_FOUND,)
 
 
 class NewProject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,9 +75,10 @@ class Done(msgspec.Struct, frozen=True):
 def routes(services: Services) -> list[Route]:
     """List the calls of this resource."""
     handlers = _Handlers(services)
-    project = "/v1/projects/{project}"
-    missing = (ErrorCode.NOT_FOUND,)
-    bad = (ErrorCode.INVALID_ARGUMENT,)
+    return [*_project_routes(handlers), *_key_routes(handlers)]
+
+
+def _project_routes(handlers: "_Handlers") -> list[Route]:
     admin = Access.ADMIN
     return [
         Route(
@@ -86,70 +90,76 @@ def routes(services: Services) -> list[Route]:
             NewProject,
             CreatedProject,
             201,
-            errors=(*bad, ErrorCode.ALREADY_EXISTS),
+            errors=(ErrorCode.INVALID_ARGUMENT, ErrorCode.ALREADY_EXISTS),
         ),
         Route("GET", "/v1/projects", handlers.list, "List the projects.", admin, None, ProjectList),
         Route(
             "GET",
-            project,
+            _PROJECT,
             handlers.get,
             "Read a project.",
             admin,
             None,
             ProjectView,
-            errors=missing,
+            errors=_MISSING,
         ),
         Route(
             "DELETE",
-            project,
+            _PROJECT,
             handlers.delete,
             "Delete a project: its keys stop working at once.",
             admin,
             None,
             Done,
-            errors=missing,
+            errors=_MISSING,
         ),
+    ]
+
+
+def _key_routes(handlers: "_Handlers") -> list[Route]:
+    admin = Access.ADMIN
+    return [
         Route(
             "GET",
-            f"{project}/keys",
+            f"{_PROJECT}/keys",
             handlers.keys,
             "List the keys.",
             admin,
             None,
             KeyList,
-            errors=missing,
+            errors=_MISSING,
         ),
         Route(
             "POST",
-            f"{project}/keys",
+            f"{_PROJECT}/keys",
             handlers.create_key,
             "Make a key; its secret is shown this once.",
             admin,
             NewKey,
             KeyView,
             201,
-            errors=(*bad, *missing),
+            errors=(ErrorCode.INVALID_ARGUMENT, *_MISSING),
         ),
         Route(
             "DELETE",
-            f"{project}/keys/{{key}}",
+            f"{_PROJECT}/keys/{{key}}",
             handlers.delete_key,
             "Revoke a key; it stops working within five seconds.",
             admin,
             None,
             Done,
-            errors=missing,
+            errors=_MISSING,
         ),
         Route(
             "POST",
-            f"{project}/serviceAccounts",
+            f"{_PROJECT}/serviceAccounts",
             handlers.create_service_account,
             "Make a service account; answers the JSON file that Google's SDKs read, this once.",
             admin,
             None,
             ServiceAccountFile,
             201,
-            errors=missing,
+            errors=_MISSING,
         ),
     ]
 
@@ -199,9 +209,7 @@ class _Handlers:
 
     async def create_service_account(self, call: Call) -> Reply:
         project = self._project(call)
-        scheme = call.header("X-Forwarded-Proto") or "http"
-        scheme = scheme if scheme in {"http", "https"} else "http"
-        token_uri = f"{scheme}://{call.header('Host')}/oauth2/token"
+        token_uri = f"{call.scheme()}://{call.header('Host')}/oauth2/token"
         return reply(await self._service.create_service_account(project, token_uri), 201)
 
     def _project(self, call: Call) -> ProjectId:

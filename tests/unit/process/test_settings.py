@@ -113,6 +113,11 @@ def test_certificate_and_key_come_together(tmp_path: Path) -> None:
         load({"tls_cert": "c.pem"}, environ={}, directory=tmp_path)
 
 
+def test_a_device_url_has_the_scheme_of_a_websocket(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="device_url: accepts a URL like wss://"):
+        load({"device_url": "https://push.example.com"}, environ={}, directory=tmp_path)
+
+
 def test_admin_key_is_not_shown_in_errors(tmp_path: Path) -> None:
     _toml(tmp_path, "admin_key = 12345")
     with pytest.raises(SettingsError) as caught:
