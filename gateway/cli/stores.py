@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from gateway.embedded_store import borrowed_store
 from gateway.process import Clock, Entropy, tie_to_parent
 from gateway.settings import Durability, Settings
+from router.model.errors import PushError
 from router.store.connection import Store, StoreOptions
 from router.telemetry.metrics import Metrics
 
@@ -20,9 +21,23 @@ T = TypeVar("T")
 
 
 def run_async(work: Coroutine[object, object, T]) -> T:
-    """Run a command's work to its end."""
+    """Run a command's work to its end.
+
+    Raises:
+        PushError: it failed, in a task of its own or not.
+    """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
+        try:
+            return runner.run(work)
+        except ExceptionGroup as group:
+            failed, others = group.split(PushError)
+            if failed is None or others is not None:
+                raise
+            raise _leaf(failed) from group
+
+
+def _leaf(error: Exception) -> Exception:
+    return _leaf(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error
 
 
 @contextlib.asynccontextmanager

@@ -118,3 +118,40 @@ async def test_bad_usage_exits_2_without_a_traceback(words: tuple[str, ...], say
     assert (code, out) == (2, "")
     assert says in err
     assert "Traceback" not in err
+
+
+async def test_steady_load_accounts_for_every_message(gateway: RunningGateway) -> None:
+    code, out, err = await pushwire(
+        *("loadtest", "run", "steady", "--devices", "3", "--rate", "50", "--seconds", "1"),
+        environment={
+            "PUSHWIRE_API_URL": gateway.api,
+            "PUSHWIRE_PROJECT": gateway.project,
+            "PUSHWIRE_API_KEY": gateway.api_key,
+            "PUSHWIRE_CLIENT_KEY": gateway.client_key,
+        },
+    )
+    assert code == 0, err + out
+    assert "50" in out
+
+
+async def test_load_test_lists_its_scenarios() -> None:
+    code, out, err = await pushwire("loadtest", "run", "--help")
+    assert code == 0, err
+    assert "steady" in out
+
+
+async def test_device_of_a_wrong_url_or_key_is_one_line(
+    gateway: RunningGateway, tmp_path: Path
+) -> None:
+    state = ("--state", str(tmp_path / "device.json"))
+    for words, says in (
+        (("--api-url", "nowhere"), "'nowhere' is not a URL"),
+        (("--api-url", gateway.api), "UNAUTHENTICATED"),
+    ):
+        code, out, err = await pushwire(
+            *("device", "register", "--project", gateway.project, "--client-key", "pwc_none"),
+            *(*words, *state),
+        )
+        assert (code, out) == (1, "")
+        assert says in err
+        assert err.count("\n") == 1

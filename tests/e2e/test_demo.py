@@ -14,7 +14,7 @@ async def test_demo_delivers_and_leaves_nothing_behind() -> None:
     assert code == 0, err + out
     assert "A device that is connected" in out
     assert "A device that is offline" in out
-    assert len(re.findall(r"handled [\d.]+ ms", out)) >= 3
+    assert len(re.findall(r"in its handler [\d.]+ ms", out)) >= 3
     assert "delivered" in out
     assert "All delivered" in out
     assert "\x1b[" not in out

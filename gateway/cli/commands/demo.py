@@ -136,6 +136,7 @@ async def _to_connected(
     terminal.line("A device that is connected", "bold")
     terminal.mark(good=True, text=f"registered; its token is {device.token}")
     async with _listening(device, clock) as arrivals:
+        message_id = ""
         for number in range(1, _ONLINE_MESSAGES + 1):
             sent = clock.monotonic()
             message_id = await client.send(_message(device.token, number))
@@ -159,12 +160,14 @@ async def _to_offline(terminal: Terminal, clock: Clock, client: ApiClient, devic
     async with _listening(device, clock) as arrivals:
         for number, message_id in enumerate(sent, 1):
             arrived = await arrivals.of(message_id)
+            connected_ms = (arrived - connecting) * 1000
             terminal.mark(
                 good=True,
-                text=f"message {number}: in its handler {(arrived - connecting) * 1000:.1f} ms after "
-                f"it began to connect, {(arrived - sent[message_id]) * 1000:.1f} ms after the send",
+                text=f"message {number}: in its handler {connected_ms:.1f} ms after it began to "
+                f"connect, {(arrived - sent[message_id]) * 1000:.1f} ms after the send",
             )
-        _timeline(terminal, await _delivered(client, message_id))
+        for message_id in sent:
+            _timeline(terminal, await _delivered(client, message_id))
 
 
 def _message(token: str, number: int) -> dict[str, object]:

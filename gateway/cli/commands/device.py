@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from gateway.cli.stores import run_async
 from gateway.cli.terminal import Terminal
 from gateway.settings import variable
 from router.model.errors import ErrorCode, PushError
-from sdk_client import Device, Message
+from sdk_client import Device, Message, PushwireError
 
 NAME: Final = "device"
 HELP: Final = """Be a device: register one, and listen for its messages.
@@ -62,18 +63,30 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what the SDK raises into an error of the command line."""
+    try:
+        yield
+    except PushwireError as error:
+        raise PushError(ErrorCode.INTERNAL, str(error)) from error
+    except ValueError as error:  # a URL that is none
+        raise PushError(ErrorCode.INVALID_ARGUMENT, str(error)) from error
+
+
 async def _register(args: argparse.Namespace) -> int:
     for name in ("project", "client_key"):
         if not getattr(args, name):
             flag = "--" + name.replace("_", "-")
             raise PushError(ErrorCode.INVALID_ARGUMENT, f"{flag} is needed")
-    device = await Device.register(
-        api_url(settings_of(args), args.api_url),
-        project=args.project,
-        client_key=args.client_key,
-        platform=args.platform,
-        state=args.state,
-    )
+    with _explained():
+        device = await Device.register(
+            api_url(settings_of(args), args.api_url),
+            project=args.project,
+            client_key=args.client_key,
+            platform=args.platform,
+            state=args.state,
+        )
     found = {"device": device.device_id, "token": device.token, "state": args.state}
     if args.json:
         Terminal().json(found)
@@ -83,15 +96,16 @@ async def _register(args: argparse.Namespace) -> int:
 
 
 async def _listen(args: argparse.Namespace) -> None:
-    device = Device.load(args.state)
     terminal = Terminal()
     seen = 0
-    async for message in device.messages():
-        _print(terminal, message, as_json=args.json)
-        seen += 1
-        if seen == args.count:
-            break
-    await device.close()
+    with _explained():
+        async with Device.load(args.state) as device:
+            async for message in device.messages(auto_ack=False):
+                _print(terminal, message, as_json=args.json)
+                await message.ack()
+                seen += 1
+                if seen == args.count:
+                    break
 
 
 def _print(terminal: Terminal, message: Message, *, as_json: bool) -> None:

@@ -10,8 +10,8 @@ HELP: Final = """Put load on a gateway and check every message to the last id.
 
 All words after `loadtest` go to the load generator, a program of its own:
 
-    pushwire loadtest --help
-    pushwire loadtest run SCENARIO
+    pushwire loadtest run --help                 lists the scenarios
+    pushwire loadtest run steady --seconds 60
 """
 
 

@@ -3,8 +3,8 @@
 import argparse
 from typing import Final
 
-from gateway.shard.app import run as run_shard
 from gateway.cli.roles import configure_role, start_role
+from gateway.shard.app import run as run_shard
 
 NAME: Final = "shard"
 HELP: Final = """Run one connection server alone (`serve` runs all roles).

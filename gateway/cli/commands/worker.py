@@ -3,8 +3,8 @@
 import argparse
 from typing import Final
 
-from gateway.worker.app import run as run_worker
 from gateway.cli.roles import configure_role, start_role
+from gateway.worker.app import run as run_worker
 
 NAME: Final = "worker"
 HELP: Final = """Run one worker alone (`serve` runs all roles).
