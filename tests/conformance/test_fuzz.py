@@ -9,13 +9,18 @@ import random
 import tracemalloc
 from collections.abc import Callable
 
+import msgpack
 import pytest
 
+from gateway.shard.events import Nacked
+from router.model.ids import DeviceId, new_message_id, partition_of
 from tests.conformance.case import ping_of, ping_text
 from tests.conformance.door import CONNECT, Door
 from tests.conformance.wire import (
+    BINARY,
     CONTINUATION,
     MASK,
+    MSGPACK,
     PING,
     TEXT,
     close,
@@ -166,6 +171,20 @@ async def test_a_reply_flood_that_nobody_reads_is_cut_off(
     assert peak < 8_000_000 + client.writer.transport.get_write_buffer_size()
     client.writer.transport.abort()
     await all_over(door)
+    assert failures == []
+
+
+async def test_a_pause_that_is_no_number_counts_as_the_shortest(
+    door: Door, failures: list[dict[str, object]]
+) -> None:
+    client = await door.client()
+    await client.connect_device(MSGPACK)
+    message = new_message_id(partition_of(DeviceId("d" * 16)), 0, bytes(10))
+    nack = {"op": "nack", "id": message, "retry_after": float("nan")}
+    client.send(frame(BINARY, msgpack.packb(nack)) + close(1000))
+    (answer,) = await client.to_end()
+    assert answer.code == 1000
+    assert [action.message for action in door.shard.actions if isinstance(action, Nacked)]
     assert failures == []
 
 

@@ -294,7 +294,8 @@ class Session(Delivery):
             return _NOTHING
         asked_s = DEFAULT_RETRY_AFTER_S if frame.retry_after is None else frame.retry_after
         # Below a second a device that refuses all would be sent everything without a pause.
-        wait_s = min(max(asked_s, MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S)
+        # In this order NaN, which msgpack can carry, counts as the least.
+        wait_s = min(max(MIN_RETRY_AFTER_S, asked_s), MAX_RETRY_AFTER_S)
         due_ms = now_ms + int(wait_s * 1000)
         flight = self._refused(message, due_ms)
         if flight is None:
