@@ -123,10 +123,16 @@ def secret_hash(secret: str) -> str:
 
 
 def parse_token(text: str) -> Token | None:
-    """Take an address apart, or give None where it has not the form of one."""
+    """Take an address apart, or give None where it has not the form of one.
+
+    An address whose partition is not its device's is none: a message's status would stand in
+    another partition than the mailbox that writes it.
+    """
     if (found := _TOKEN.fullmatch(text)) is None:
         return None
     region, partition, device, nonce = found.groups()
+    if partition != partition_of(DeviceId(device)):
+        return None
     return Token(region, Partition(partition), DeviceId(device), nonce)
 
 

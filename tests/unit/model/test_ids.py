@@ -59,6 +59,15 @@ def test_a_token_survives_being_written_and_read(
     assert token.partition == ids.partition_of(device)
 
 
+@given(device_ids, entropy, st.sampled_from(ids.all_partitions()))
+def test_a_token_with_another_partition_than_its_devices_is_refused(
+    device: ids.DeviceId, random: bytes, partition: ids.Partition
+) -> None:
+    token = ids.new_token("local", device, random)
+    other = ids.Token(token.region, partition, device, token.nonce)
+    assert (ids.parse_token(str(other)) is None) is (partition != token.partition)
+
+
 @given(device_ids, secret_entropy)
 def test_a_credential_survives_being_written_and_read(device: ids.DeviceId, random: bytes) -> None:
     credential = ids.new_credential(device, random)
@@ -100,10 +109,10 @@ def test_no_text_upsets_the_readers(text: str) -> None:
     [
         "",
         "local.07.short.aaaaaaaaaaaaaaaa",
-        "LOCAL.07.aaaaaaaaaaaaaaaa.aaaaaaaaaaaaaaaa",
+        "LOCAL.15.aaaaaaaaaaaaaaaa.aaaaaaaaaaaaaaaa",
         "local.7.aaaaaaaaaaaaaaaa.aaaaaaaaaaaaaaaa",
-        "local.07.aaaaaaaaaaaaaaaa.AAAAAAAAAAAAAAAA",
-        "local.07.aaaaaaaaaaaaaaaa.aaaaaaaaaaaaaaaa\n",
+        "local.15.aaaaaaaaaaaaaaaa.AAAAAAAAAAAAAAAA",
+        "local.15.aaaaaaaaaaaaaaaa.aaaaaaaaaaaaaaaa\n",
     ],
 )
 def test_what_is_no_token_is_refused(text: str) -> None:
