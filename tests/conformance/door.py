@@ -186,7 +186,7 @@ async def open_door(clock: Clock | None = None, **changes: object) -> AsyncItera
         changes: settings other than the defaults.
     """
     clock = clock or Clock()
-    settings = msgspec.structs.replace(Settings(), device_port=0, **changes)
+    settings = msgspec.structs.replace(Settings(), **{"device_port": 0, **changes})
     limits = SessionLimits(
         shard=ShardId("test"),
         tally=Tally(),
