@@ -85,7 +85,7 @@ EVERY_FIELD: dict[str, Any] = {
     "priority": "Critical",
     "send_at": "2030-04-01T08:00:00+02:00",
     "receipts": "aggregate",
-    "bridge": {"mode": "only", "after": 30},
+    "bridge": {"mode": "never", "after": 30},
 }
 
 
@@ -130,7 +130,7 @@ def test_every_field_is_accepted() -> None:
     assert message.notification == Notification("at", "ab", "https://example.org/a.png")
     assert message.send_at_ms == 1_901_253_600_000
     assert message.receipts is ReceiptMode.AGGREGATE
-    assert message.bridge == BridgePolicy(BridgeMode.ONLY, 30)
+    assert message.bridge == BridgePolicy(BridgeMode.NEVER, 30)
     assert message.label == "a-b_c.d~e%f"
     assert message.platforms is not None
     assert message.platforms.data == {"k": "v"}
@@ -161,7 +161,7 @@ def test_android_counts_where_ours_is_missing() -> None:
 @pytest.mark.parametrize(
     ("fields", "policy"),
     [
-        ({"bridge": "ONLY"}, BridgePolicy(BridgeMode.ONLY, 0)),
+        ({"bridge": "NEVER"}, BridgePolicy(BridgeMode.NEVER, 0)),
         ({"bridge": "auto", "after": 5}, BridgePolicy(BridgeMode.AUTO, 5)),
         ({"bridge": "auto", "after": "4.2s"}, BridgePolicy(BridgeMode.AUTO, 5)),
         ({"bridge": {"mode": "never"}}, BridgePolicy(BridgeMode.NEVER, 0)),
@@ -226,6 +226,8 @@ def test_bridge_is_a_word_or_an_object(fields: dict[str, Any], policy: BridgePol
         ({"sendAt": "2031-01-31T08:00:00Z"}, ["message.sendAt"]),
         ({"receipts": "all"}, ["message.receipts"]),
         ({"bridge": "maybe"}, ["message.bridge"]),
+        ({"bridge": "only"}, ["message.bridge"]),
+        ({"bridge": {"mode": "Only"}}, ["message.bridge.mode"]),
         ({"bridge": 1}, ["message.bridge"]),
         ({"bridge": {"mode": "maybe"}}, ["message.bridge.mode"]),
         ({"bridge": {"after": -1}}, ["message.bridge.after"]),
