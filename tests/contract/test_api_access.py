@@ -39,6 +39,13 @@ async def test_a_key_without_the_scope_is_refused(api: Api) -> None:
     assert read.status == 200
 
 
+async def test_a_scope_that_is_none_is_told_what_there_is(api: Api) -> None:
+    answer = await api.call("POST", "keys", {"scopes": ["send", "all"]}, key=ADMIN_KEY)
+    assert (answer.status, answer.fields) == (400, ["scopes[1]"])
+    for scope in Scope:
+        assert scope in answer.error["message"]
+
+
 async def test_a_revoked_key_stops_working_once_it_is_forgotten(api: Api) -> None:
     made = (await api.call("POST", "keys", {}, key=ADMIN_KEY)).json
     gone = await api.call("DELETE", f"keys/{made['id']}", key=ADMIN_KEY)

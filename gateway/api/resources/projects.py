@@ -47,7 +47,7 @@ class ProjectList(msgspec.Struct, frozen=True):
 class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A key to make: `client` keys are public and only register devices."""
 
-    scopes: list[Scope] | None = None
+    scopes: list[Annotated[Scope, Meta(description="send, devices or admin")]] | None = None
     client: bool = False
 
 
@@ -107,7 +107,7 @@ def _project_routes(handlers: "_Handlers") -> list[Route]:
             "DELETE",
             _PROJECT,
             handlers.delete,
-            "Delete a project: its keys stop working at once.",
+            "Delete a project; its keys stop working within five seconds.",
             admin,
             None,
             Done,
