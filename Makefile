@@ -29,11 +29,22 @@ types: $(VENV)/.dev
 imports: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-# Browser tests use Debian's chromium; elsewhere than as root on Debian they are skipped, and say so.
+# Some tests drive a browser and Node. As root on Debian what is missing of them is installed (Node 18,
+# Debian 12's, will do); elsewhere their tests are skipped, and say so.
+APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=2 -o DPkg::Lock::Timeout=120
 system-packages:
-	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && ! command -v chromium >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
-	fi || echo "chromium was not installed: the browser test will be skipped"
+	@missing=; log="$$(mktemp)"; trap 'rm -f "$$log"' EXIT; \
+	command -v chromium google-chrome >/dev/null || missing+=" chromium"; \
+	command -v node >/dev/null || missing+=" nodejs"; \
+	if [ -z "$$missing" ]; then \
+	  :; \
+	elif [ "$$(id -u)" != 0 ] || ! grep -qs '^ID=debian$$' /etc/os-release; then \
+	  echo "Not installed:$$missing. Only root on Debian can do it here; their tests will be skipped."; \
+	else \
+	  echo "Installing$$missing by apt-get (once)…"; \
+	  { $(APT) update && $(APT) install -y --no-install-recommends $$missing; } >"$$log" 2>&1 </dev/null \
+	    || { tail -n 5 "$$log"; echo "Could not install$$missing: their tests will fail."; }; \
+	fi
 
 unit: $(VENV)/.dev system-packages
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not soak"
