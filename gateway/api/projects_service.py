@@ -81,7 +81,8 @@ class ProjectsService:
         taken = await self._projects.get(project_id) is not None
         if taken or not await self._projects.create(project):
             raise PushError(
-                ErrorCode.ALREADY_EXISTS, f"The project {project_id} exists; choose another name."
+                ErrorCode.ALREADY_EXISTS,
+                f"The project {project_id} exists, or did before; choose another name.",
             )
         api_key = await self.create_key(project_id, ALL_SCOPES, client=False)
         client_key = await self.create_key(project_id, frozenset({Scope.DEVICES}), client=True)

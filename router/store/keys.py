@@ -13,6 +13,7 @@ from router.model.ids import (
 )
 
 PROJECTS: Final = "projects"
+DELETED_PROJECTS: Final = "projects:deleted"
 SHARDS: Final = "shards"
 WORKERS: Final = "workers"
 

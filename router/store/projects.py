@@ -43,9 +43,15 @@ class Projects:
         self._store = store
 
     async def create(self, project: Project) -> bool:
-        """Keep a new project; False where its id is taken."""
+        """Keep a new project; False where its id is taken, or was before.
+
+        The devices, service accounts and access tokens of a deleted project name its id still; they
+        must not come to belong to another one.
+        """
         value = msgspec.json.encode(project)
         batch = self._store.batch
+        if await batch.call("SISMEMBER", keys.DELETED_PROJECTS, project.id):
+            return False
         listed = batch.call("SADD", keys.PROJECTS, project.id)
         created = batch.call("HSETNX", keys.project(project.id), _FIELD, value)
         await listed
@@ -64,14 +70,17 @@ class Projects:
         return [*await self._read_all([keys.project(ProjectId(n)) for n in sorted_names], _project)]
 
     async def delete(self, project: ProjectId) -> bool:
-        """Forget a project and its keys; False where there was none."""
+        """Forget a project and its keys, but not its id; False where there was none."""
         batch = self._store.batch
-        existed = await batch.call("DEL", keys.project(project))
+        existed = await self.get(project) is not None
+        if existed:
+            await batch.call("SADD", keys.DELETED_PROJECTS, project)
+        await batch.call("DEL", keys.project(project))
         for hashed in await self._key_hashes(project):
             await batch.call("DEL", keys.api_key(hashed))
         await batch.call("DEL", keys.project_keys(project))
         await batch.call("SREM", keys.PROJECTS, project)
-        return bool(existed)
+        return existed
 
     async def add_key(self, sha256: str, key: ApiKey) -> None:
         """Keep a key under the hash of its secret."""

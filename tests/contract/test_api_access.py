@@ -81,6 +81,8 @@ async def test_a_project_lives_and_goes(api: Api) -> None:
     for method in ("GET", "DELETE"):
         missing = await api.call(method, f"/v1/projects/{project}", key=ADMIN_KEY)
         assert missing.status == 404
+    again = await api.call("POST", "/v1/projects", {"name": name}, key=ADMIN_KEY)
+    assert (again.status, again.error["status"]) == (409, "ALREADY_EXISTS")
 
 
 @pytest.mark.parametrize(

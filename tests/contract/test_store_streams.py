@@ -275,3 +275,13 @@ async def test_projects_keys_and_accounts_are_kept(store: Store) -> None:
     assert not await projects.delete(project.id)
     assert await projects.key(hashed) is None
     assert await projects.get(project.id) is None
+
+
+async def test_the_id_of_a_deleted_project_is_not_given_again(store: Store) -> None:
+    projects = Projects(store)
+    project = Project(ProjectId(unique("p")), "Demo", 7)
+    assert not await projects.delete(project.id)
+    assert await projects.create(project)
+    assert await projects.delete(project.id)
+    assert not await projects.create(project)
+    assert project not in await projects.list()
