@@ -136,8 +136,12 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     """What can be read of a frame that is otherwise not understood."""
 
     op: str = ""
-    ref: str = ""
-    id: str = ""
+    ref: object = ""
+    id: object = ""
+
+
+UNREADABLE: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+"""What msgspec raises on a frame; the last for text in msgpack that is not UTF-8."""
 
 
 _OPS: Final = frozenset({"connect", "ack", "nack", "event", "send", "ping"})
@@ -152,7 +156,8 @@ def complain(envelope: Envelope | None, error: Exception) -> BadFrameError:
     """
     if envelope is None:
         return BadFrameError("INVALID_ARGUMENT", "A frame is one map with `op`.")
-    ref = (envelope.ref or envelope.id)[:128]
+    refs = (each for each in (envelope.ref, envelope.id) if isinstance(each, str) and each)
+    ref = next(refs, "")[:128]
     if envelope.op and envelope.op not in _OPS:
         return BadFrameError("UNIMPLEMENTED", "The server does not know this `op`.", ref)
     return BadFrameError("INVALID_ARGUMENT", str(error)[:200], ref)

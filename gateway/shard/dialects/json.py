@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from gateway.shard.dialect import (
+    UNREADABLE,
     BadFrameError,
     DeviceFrame,
     Dialect,
@@ -32,7 +33,7 @@ class Json:
             raise WrongTypeError("this subprotocol takes text messages")
         try:
             return _decoder.decode(payload)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except UNREADABLE as error:
             raise self._refusal(payload, error) from None
 
     def encode(self, frame: ServerFrame) -> bytes | str:
@@ -46,7 +47,7 @@ class Json:
     def _refusal(self, payload: str, error: Exception) -> BadFrameError:
         try:
             envelope = _envelopes.decode(payload)
-        except (msgspec.MsgspecError, RecursionError):
+        except UNREADABLE:
             envelope = None
         return complain(envelope, error)
 

@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from gateway.shard.dialect import (
+    UNREADABLE,
     BadFrameError,
     DeviceFrame,
     Dialect,
@@ -31,7 +32,7 @@ class Msgpack:
             raise WrongTypeError("this subprotocol takes binary messages")
         try:
             return _decoder.decode(payload)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except UNREADABLE as error:
             raise self._refusal(payload, error) from None
 
     def encode(self, frame: ServerFrame) -> bytes | str:
@@ -45,7 +46,7 @@ class Msgpack:
     def _refusal(self, payload: bytes, error: Exception) -> BadFrameError:
         try:
             envelope = _envelopes.decode(payload)
-        except (msgspec.MsgspecError, RecursionError):
+        except UNREADABLE:
             envelope = None
         return complain(envelope, error)
 
