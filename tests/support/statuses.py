@@ -15,8 +15,13 @@ async def until_state(gateway: RunningGateway, message: str, state: str) -> dict
     return found
 
 
-def events_of(status: dict[str, object]) -> list[str]:
-    """The events of a status's timeline, in order."""
+def timeline_of(status: dict[str, object]) -> list[dict[str, str]]:
+    """The entries of a status's timeline, in order."""
     timeline = status["timeline"]
     assert isinstance(timeline, list)
-    return [entry["type"] for entry in timeline]
+    return timeline
+
+
+def events_of(status: dict[str, object]) -> list[str]:
+    """The events of a status's timeline, in order."""
+    return [entry["type"] for entry in timeline_of(status)]
