@@ -1,7 +1,7 @@
 """HTTP/1.1 on aiohttp's low-level server: one function call a request, one write an answer.
 
 aiohttp parses, keeps connections alive and shuts down; routing, limits and the writing of answers
-are ours (docs/api.md tells what each costs). No answer leaves in another shape than `errors` gives.
+are ours. No answer leaves in another shape than `errors` gives.
 """
 
 import asyncio
