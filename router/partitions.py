@@ -178,9 +178,7 @@ class Partitions:
                     for receipts in self._receipts:
                         await receipts.take_over(partition)
                     prepared = True
-                full = [
-                    await receipts.run_once(partition, self._worker) for receipts in self._receipts
-                ]
+                full = [await receipts.run_once(partition) for receipts in self._receipts]
                 stage = "timers"
                 due = await self._redelivery.run_once(partition, self._worker)
                 self._due[partition] = due

@@ -1,7 +1,7 @@
 """Events on their way out of the outbox, each at least once.
 
 Before: the store's functions, which write an event in the same step as the change that it tells of.
-After: a sink. An event is acked once its sink took it, so a worker that dies between loses none.
+After: a sink. The cursor moves once the sink took an event: a worker that dies before loses none.
 """
 
 from collections import Counter
@@ -50,12 +50,12 @@ class MetricsSink:
 
 
 class Receipts:
-    """Reads the outbox of a partition through one consumer group.
+    """Hands the events of a partition to one sink.
 
     Args:
         outbox: where events wait.
         sink: who takes them.
-        group: the consumer group; each kind of sink has its own.
+        group: whose cursor; each kind of sink has its own.
     """
 
     def __init__(self, outbox: Outbox, sink: ReceiptSink, group: str = GROUP) -> None:
@@ -64,14 +64,14 @@ class Receipts:
         self._group = group
 
     async def take_over(self, partition: Partition) -> None:
-        """Prepare to read a partition: what an earlier owner read and did not ack comes first.
+        """Prepare to read a partition, behind what an earlier owner has dealt with.
 
         Raises:
             StoreUnavailableError: the store is away.
         """
-        await self._outbox.ensure_group(partition, self._group)
+        await self._outbox.take_over(partition, self._group)
 
-    async def run_once(self, partition: Partition, worker: str) -> bool:
+    async def run_once(self, partition: Partition) -> bool:
         """Hand one window of events to the sink.
 
         Returns:
@@ -81,11 +81,9 @@ class Receipts:
             StoreUnavailableError: the store is away.
             Exception: what the sink raised.
         """
-        read = await self._outbox.read(partition, self._group, worker, WINDOW)
+        read = await self._outbox.read(partition, self._group, WINDOW)
         if not read:
             return False
         await self._sink.take([receipt for _, receipt in read])
-        # One entry may hold two events.
-        entries = list(dict.fromkeys(entry for entry, _ in read))
-        await self._outbox.ack(partition, self._group, entries)
-        return len(entries) >= WINDOW
+        await self._outbox.advance(partition, self._group, read[-1][0])
+        return len(read) >= WINDOW  # an entry holds an event or two

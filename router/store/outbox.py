@@ -1,6 +1,10 @@
-"""Outboxes: the events of each partition, read through consumer groups.
+"""Outboxes: the events of each partition, read by named groups, each with a cursor of its own.
 
 Before: every function of `lua/`. After: `router.receipts`.
+
+A group is a consumer group of the stream, of which only the last delivered id is used: it is the
+group's cursor. One worker reads a partition, so nothing needs a list of pending entries, which
+would cost the store as much again as the event itself.
 """
 
 import contextlib
@@ -22,96 +26,51 @@ class Outbox:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._taken_over: dict[tuple[Partition, str], bytes] = {}
+        self._cursors: dict[tuple[Partition, str], str] = {}
 
-    async def ensure_group(self, partition: Partition, group: str) -> None:
-        """Prepare to read a partition that was just taken over.
-
-        The reads after it first give what was read before and not acked, by whomever.
-        """
+    async def take_over(self, partition: Partition, group: str) -> None:
+        """Prepare to read a partition: it goes on behind what its last reader has dealt with."""
         with contextlib.suppress(StoreReplyError):  # the group is there
             await self._store.batch.call(
                 "XGROUP", "CREATE", keys.outbox(partition), group, "0", "MKSTREAM"
             )
-        self._taken_over[(partition, group)] = b"0-0"
+        for info in await self._groups(partition):
+            if info["name"] == group.encode():
+                cursor = cast("bytes", info["last-delivered-id"]).decode()
+                self._cursors[(partition, group)] = cursor
 
-    async def read(
-        self, partition: Partition, group: str, consumer: str, limit: int
-    ) -> list[tuple[str, Receipt]]:
-        """Read up to `limit` entries as (entry id, event); does not wait.
+    async def read(self, partition: Partition, group: str, limit: int) -> list[tuple[str, Receipt]]:
+        """Read up to `limit` entries behind the cursor as (entry id, event); does not wait.
 
         One entry may hold two events, `sent` and `delivered`; both carry its id.
         """
-        place = (partition, group)
-        entries: list[Reply] = []
-        if (cursor := self._taken_over.get(place)) is not None:
-            reply = fields(
-                await self._store.batch.call(
-                    "XAUTOCLAIM",
-                    keys.outbox(partition),
-                    group,
-                    consumer,
-                    0,
-                    cursor,
-                    "COUNT",
-                    limit,
-                )
-            )
-            following, entries = cast("bytes", reply[0]), fields(reply[1])
-            if following == b"0-0":
-                del self._taken_over[place]
-            else:
-                self._taken_over[place] = following
-        if not entries:
-            entries = await self._read_new(partition, group, consumer, limit)
+        outbox, cursor = keys.outbox(partition), self._cursors[(partition, group)]
+        reply = await self._store.batch.call("XREAD", "COUNT", limit, "STREAMS", outbox, cursor)
+        entries = fields(fields(fields(reply)[0])[1]) if reply else []
         return [pair for entry in entries for pair in _read_entry(fields(entry))]
 
-    async def ack(self, partition: Partition, group: str, entries: list[str]) -> None:
-        """Say that these entries are dealt with."""
-        if entries:
-            await self._store.batch.call("XACK", keys.outbox(partition), group, *entries)
+    async def advance(self, partition: Partition, group: str, entry: str) -> None:
+        """Say that everything up to an entry is dealt with."""
+        await self._store.batch.call("XGROUP", "SETID", keys.outbox(partition), group, entry)
+        self._cursors[(partition, group)] = entry
 
     async def trim(self, partition: Partition) -> None:
         """Drop what every group has dealt with."""
-        outbox = keys.outbox(partition)
-        keep = None
-        for info in await self._groups(partition):
-            oldest = _identifier(info["last-delivered-id"], after=1)
-            if info["pending"]:
-                summary = fields(
-                    await self._store.batch.call("XPENDING", outbox, cast("bytes", info["name"]))
-                )
-                if isinstance(summary[1], bytes):
-                    oldest = min(oldest, _identifier(summary[1]))
-            keep = oldest if keep is None else min(keep, oldest)
-        if keep is not None:
-            await self._store.batch.call("XTRIM", outbox, "MINID", "~", f"{keep[0]}-{keep[1]}")
+        cursors = [_identifier(info["last-delivered-id"]) for info in await self._groups(partition)]
+        if cursors:
+            time, number = min(cursors)
+            outbox, keep = keys.outbox(partition), f"{time}-{number + 1}"
+            await self._store.batch.call("XTRIM", outbox, "MINID", "~", keep)
 
     async def depth(self, partition: Partition) -> int:
-        """Count the events that the slowest group has not read."""
-        groups = await self._groups(partition)
-        if not groups:
-            return cast("int", await self._store.batch.call("XLEN", keys.outbox(partition)))
-        lags = [info.get("lag") for info in groups]
-        return max((lag for lag in lags if isinstance(lag, int)), default=0)
+        """Count the events that the slowest group has not dealt with.
 
-    async def _read_new(
-        self, partition: Partition, group: str, consumer: str, limit: int
-    ) -> list[Reply]:
-        reply = fields(
-            await self._store.batch.call(
-                "XREADGROUP",
-                "GROUP",
-                group,
-                consumer,
-                "COUNT",
-                limit,
-                "STREAMS",
-                keys.outbox(partition),
-                ">",
-            )
-        )
-        return fields(fields(reply[0])[1]) if reply else []
+        Where the store does not know exactly, because a group is somewhere in the middle, this is
+        the length of the outbox: what was trimmed last bounds the error.
+        """
+        length = cast("int", await self._store.batch.call("XLEN", keys.outbox(partition)))
+        lags = [info.get("lag") for info in await self._groups(partition)]
+        return max((lag if isinstance(lag, int) else length for lag in lags), default=length)
 
     async def _groups(self, partition: Partition) -> list[dict[str, Reply]]:
         try:
@@ -130,16 +89,14 @@ class Outbox:
         return found
 
 
-def _identifier(text: Reply, after: int = 0) -> tuple[int, int]:
+def _identifier(text: Reply) -> tuple[int, int]:
     time, _, number = cast("bytes", text).decode().partition("-")
-    return int(time), int(number) + after
+    return int(time), int(number)
 
 
 def _read_entry(entry: list[Reply]) -> list[tuple[str, Receipt]]:
     identifier = cast("bytes", entry[0]).decode()
     flat = [item for item in fields(entry[1]) if isinstance(item, bytes)]
-    if not flat:  # trimmed while it was pending
-        return []
     project, message, device, event, time, accepted, sent, detail = (
         flat[1].decode("utf-8", "replace").split("|", 7)
     )

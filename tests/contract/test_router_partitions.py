@@ -130,8 +130,8 @@ async def test_events_read_by_a_worker_that_died_come_again(stages: Stages) -> N
     device = await stages.register()
     sent = await stages.sender.send(stages.project, to(device))
     partition = partition_of(device.device_id)
-    await stages.outbox.ensure_group(partition, "receipts")
-    read = await stages.outbox.read(partition, "receipts", "dead", 10)
+    await stages.outbox.take_over(partition, "receipts")
+    read = await stages.outbox.read(partition, "receipts", 10)
     assert [receipt.message for _, receipt in read] == [sent]
     sink = Memory()
     async with running(stages.partitions("heir", sink)):
@@ -155,9 +155,9 @@ async def test_a_window_that_was_taken_is_not_given_again(stages: Stages) -> Non
     partition, sink = partition_of(device.device_id), Memory()
     receipts = Receipts(stages.outbox, sink)
     await receipts.take_over(partition)
-    assert await receipts.run_once(partition, "w")
-    assert not await receipts.run_once(partition, "w")
-    assert not await receipts.run_once(partition, "w")
+    assert await receipts.run_once(partition)
+    assert not await receipts.run_once(partition)
+    assert not await receipts.run_once(partition)
     assert len(sink.receipts) == 700
     await stages.outbox.trim(partition)
     assert await stages.outbox.depth(partition) == 0

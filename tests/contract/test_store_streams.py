@@ -109,30 +109,28 @@ async def test_a_reader_goes_on_after_the_store_came_back(server: Server) -> Non
         assert found == [Wake(device, 1), Wake(device, 2)]
 
 
-async def test_an_outbox_gives_unacked_events_to_who_takes_over(store: Store) -> None:
+async def test_an_outbox_goes_on_behind_its_cursor_for_who_takes_over(store: Store) -> None:
     mailboxes, outbox = Mailboxes(store), Outbox(store)
     device = await registered(mailboxes)
     partition, group = partition_of(device), unique("g")
-    await outbox.ensure_group(partition, group)
+    await outbox.take_over(partition, group)
     offered = [envelope(device, 1_800_000_000_000 + n) for n in range(5)]
     for one in offered:
         await mailboxes.enqueue(one)
 
-    async def read(reader: Outbox, consumer: str) -> dict[str, str]:
-        found: dict[str, str] = {}
-        while entries := await reader.read(partition, group, consumer, 2):
-            found |= {entry: r.message for entry, r in entries if r.device == device}
-        return found
+    async def read(reader: Outbox) -> dict[str, str]:
+        entries = await reader.read(partition, group, 10_000)
+        return {entry: r.message for entry, r in entries if r.device == device}
 
-    first = await read(outbox, "a")
+    first = await read(outbox)
     assert list(first.values()) == [one.message for one in offered]
-    await outbox.ack(partition, group, list(first)[:3])
+    assert await read(outbox) == first
+    await outbox.advance(partition, group, list(first)[2])
 
-    successor = Outbox(store)
-    await successor.ensure_group(partition, group)
-    again = await read(successor, "b")
-    assert list(again.values()) == [one.message for one in offered[3:]]
-    assert await outbox.depth(partition) >= 0
+    for reader in (outbox, Outbox(store)):
+        await reader.take_over(partition, group)
+        again = await read(reader)
+        assert list(again.values()) == [one.message for one in offered[3:]]
 
 
 async def test_an_outbox_is_trimmed_to_what_every_group_has_dealt_with(
@@ -144,21 +142,21 @@ async def test_an_outbox_is_trimmed_to_what_every_group_has_dealt_with(
         partition = partition_of(device)
         assert await outbox.depth(partition) == 0
         await outbox.trim(partition)
-        await outbox.ensure_group(partition, "fast")
-        await outbox.ensure_group(partition, "slow")
+        await outbox.take_over(partition, "fast")
+        await outbox.take_over(partition, "slow")
         for number in range(300):
             await mailboxes.enqueue(envelope(device, 1_800_000_000_000 + number))
         assert await outbox.depth(partition) == 300
-        entries = await outbox.read(partition, "fast", "c", 1000)
-        await outbox.ack(partition, "fast", [entry for entry, _ in entries])
+        entries = await outbox.read(partition, "fast", 1000)
+        await outbox.advance(partition, "fast", entries[-1][0])
         await outbox.trim(partition)
-        assert len(await outbox.read(partition, "slow", "c", 1000)) == 300
-        await outbox.trim(partition)
-        successor = Outbox(store)
-        await successor.ensure_group(partition, "slow")
-        entries = await successor.read(partition, "slow", "d", 1000)
+        entries = await outbox.read(partition, "slow", 1000)
         assert len(entries) == 300
-        await successor.ack(partition, "slow", [entry for entry, _ in entries])
+        await outbox.advance(partition, "slow", entries[150][0])
+        assert 149 <= await outbox.depth(partition) <= 300
+        await outbox.trim(partition)
+        assert len(await outbox.read(partition, "slow", 1000)) == 149
+        await outbox.advance(partition, "slow", entries[-1][0])
         await outbox.trim(partition)
         assert await outbox.depth(partition) == 0
         length = await store.batch.call("XLEN", f"{{{partition}}}:outbox")
@@ -176,11 +174,9 @@ async def test_sent_and_delivered_of_one_ack_share_an_entry(store: Store) -> Non
     await mailboxes.ack(
         device, attached.epoch, [Ack(one.message, seq, one.now_ms + 3)], one.now_ms + 9
     )
-    await outbox.ensure_group(partition, group)
+    await outbox.take_over(partition, group)
     entries = [
-        (entry, r)
-        for entry, r in await outbox.read(partition, group, "c", 10_000)
-        if r.device == device
+        (entry, r) for entry, r in await outbox.read(partition, group, 10_000) if r.device == device
     ]
     events = [(r.event, r.time_ms - one.now_ms, r.accepted_ms) for _, r in entries]
     assert events == [
