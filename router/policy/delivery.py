@@ -20,7 +20,8 @@ EDGES: Final[Mapping[State, frozenset[Event]]] = {
     Event.SCHEDULED: _ENDS | {Event.ACCEPTED},
     Event.ACCEPTED: _PENDING,
     Event.SENT: _PENDING - {Event.SENT},
-    Event.NACKED: _PENDING - {Event.NACKED},
+    # `sent` is told once, so a message that comes back may be refused again at once.
+    Event.NACKED: _PENDING,
     Event.BRIDGED: _PENDING - {Event.BRIDGED},
     Event.DELIVERED: ENGAGEMENT,
     Event.DISPLAYED: ENGAGEMENT - {Event.DISPLAYED},

@@ -99,6 +99,7 @@ def test_a_life_that_cannot_be_is_refused(life: list[Event]) -> None:
         ([Event.ACCEPTED, Event.SENT, Event.DELIVERED], Event.DELIVERED),
         ([Event.ACCEPTED, Event.DELIVERED], Event.DELIVERED),
         ([Event.ACCEPTED, Event.SENT, Event.NACKED, Event.SENT, Event.EXPIRED], Event.EXPIRED),
+        ([Event.ACCEPTED, Event.SENT, Event.NACKED, Event.NACKED], Event.NACKED),
         ([Event.ACCEPTED, Event.SENT, Event.DISPLAYED], Event.SENT),
         (
             [Event.ACCEPTED, Event.SENT, Event.DISPLAYED, Event.DELIVERED, Event.OPENED],
