@@ -40,10 +40,9 @@ class Flight(msgspec.Struct, gc=False):
 
 
 class Read(msgspec.Struct, frozen=True, gc=False):
-    """A read of the mailbox under way, and what was known when it began."""
+    """A read of the mailbox under way, and the head that was known when it began."""
 
     after_seq: int
-    cursor: int
     head: int
 
 
@@ -138,16 +137,16 @@ class Delivery:
         """Send what a read of the mailbox brought, as far as there is room."""
         if window.dropped:
             actions.append(Send(self._dialect.encode(Dropped(window.dropped))))
-        last = read.after_seq
+        last, refused = read.after_seq, False
         for pending in window.messages:
             if not self._offer(pending, now_ms, actions):
-                self._head = max(self._head, window.head)
-                if last < self._cursor:
-                    self._want_from(last)
-                return self._pump(actions, now_ms)
+                last, refused = pending.seq - 1, True
+                break
             last = pending.seq
-        more = window.more and bool(window.messages)
-        self._forget_gone(read.after_seq, last if more else window.head, window, now_ms)
+        more = refused or (window.more and bool(window.messages))
+        # What was known before the read and does not stand in it is gone, up to where it ends.
+        end = last if more else max(window.head, read.head)
+        self._forget_gone(read.after_seq, end, window, now_ms)
         if more:
             self._head = max(self._head, window.head)
             if last < self._cursor:
@@ -256,7 +255,7 @@ class Delivery:
             after_seq, limit = self._cursor, min(room, MAX_FETCH)
         else:
             return actions
-        self._read = Read(after_seq, self._cursor, self._head)
+        self._read = Read(after_seq, self._head)
         actions.append(Fetch(after_seq, limit))
         return actions
 

@@ -48,13 +48,14 @@ from gateway.shard.events import (
 )
 from gateway.shard.session.delivery import Delivery, Read
 from router.model.errors import CloseCode
-from router.model.hint import Deliver, Displace, Hint, Readdress, Unregister, Wake
+from router.model.hint import Deliver, Displace, Hint, Readdress, Unregister
 from router.model.ids import (
     DeviceId,
     MessageId,
     Token,
     parse_credential,
     parse_token,
+    partition_of,
     secret_hash,
 )
 from router.model.mailbox import Ack, Attached, AttachResult, Window
@@ -140,9 +141,9 @@ class Session(Delivery):
         actions: list[Action] = [Send(self._dialect.encode(welcome))]
         known, self._token = self._token, None
         if known is not None and known.nonce != attached.token_nonce:
-            token = Token(known.region, known.partition, device, attached.token_nonce)
+            token = Token(known.region, partition_of(device), device, attached.token_nonce)
             actions.append(Send(self._dialect.encode(TokenFrame(str(token)))))
-        return self._take(attached.window, Read(0, 0, 0), now_ms, actions)
+        return self._take(attached.window, Read(0, 0), now_ms, actions)
 
     def on_unavailable(self, now_ms: int) -> Sequence[Action]:
         """Take it that the store did not answer `Attach` or `Fetch`."""
@@ -151,7 +152,7 @@ class Session(Delivery):
         if self.state is _ATTACHING:
             return self._close(CloseCode.TRY_AGAIN_LATER, "store away, try again later")
         read, self._read = self._read, None
-        if read is not None and read.after_seq < read.cursor:
+        if read is not None:
             self._want_from(read.after_seq)
         self._retry_ms = now_ms + self._limits.retry_ms
         self._arm(self._retry_ms)
@@ -183,8 +184,8 @@ class Session(Delivery):
             return self._close(CloseCode.UNREGISTERED, "no longer registered")
         if type(hint) is Readdress:
             return (Send(self._dialect.encode(TokenFrame(hint.token))),)
-        if type(hint) is Wake:
-            self._rescan = 0
+        # A Wake: a Displace of this epoch has ended the session.
+        self._rescan = 0
         return self._pump([], now_ms)
 
     def on_done(self, ref: str, error: str | None, now_ms: int) -> Sequence[Action]:
@@ -325,7 +326,7 @@ class Session(Delivery):
             return self._refuse(BadFrameError("RESOURCE_EXHAUSTED", text, frame.id))
         try:
             data = msgspec.json.encode(frame.data)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             return self._refuse(BadFrameError("INVALID_ARGUMENT", _NOT_JSON, frame.id))
         waiting.add(frame.id)
         return (Upstream(frame.id, data),)
