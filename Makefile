@@ -42,7 +42,7 @@ system-packages:
 	  echo "Not installed:$$missing. Only root on Debian can do it here; their tests will be skipped."; \
 	else \
 	  echo "Installing$$missing by apt-get (once)…"; \
-	  { $(APT) update && $(APT) install -y --no-install-recommends $$missing; } >"$$log" 2>&1 </dev/null \
+	  { $(APT) update; $(APT) install -y --no-install-recommends $$missing; } >"$$log" 2>&1 </dev/null \
 	    || { tail -n 5 "$$log"; echo "Could not install$$missing: their tests will fail."; }; \
 	fi
 
