@@ -172,7 +172,7 @@ def _to(*states: State) -> frozenset[State]:
 
 _LIVE: Final = {
     Input.CONNECT: _to(State.CLOSED),
-    Input.FRAME: _to(State.LIVE),
+    Input.FRAME: _to(State.LIVE, State.CLOSED),
     Input.BAD_FRAME: _to(State.LIVE, State.CLOSED),
     Input.UNAVAILABLE: _to(State.LIVE),
     Input.FETCHED: _to(State.LIVE, State.CLOSED),
