@@ -235,6 +235,9 @@ class Registry:
             self._unavailable(connection)
             return
         self._metrics.connects.labels(attached.result.value).inc()
+        if attached.result is AttachResult.OVERTAKEN:
+            self._unavailable(connection)
+            return
         if attached.displaced is not None:
             self._displace(device, attached.displaced)
         if not connection.open:

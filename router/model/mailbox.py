@@ -87,6 +87,8 @@ class AttachResult(enum.Enum):
     ATTACHED = "ok"
     BAD_CREDENTIAL = "credential"
     UNREGISTERED = "unregistered"
+    OVERTAKEN = "overtaken"
+    """A connection that came later was attached first. Nothing changed."""
 
 
 class Attached(msgspec.Struct, frozen=True):

@@ -42,6 +42,8 @@ _REFUSALS: Final = {
     -3: EnqueueResult.KEY_REUSED,
 }
 _REPEATED: Final = -4
+_OVERTAKEN: Final = -2
+"""What `attach` answers."""
 
 
 class Mailboxes(Devices):
@@ -121,7 +123,12 @@ class Mailboxes(Devices):
     async def attach(
         self, device: DeviceId, credential_hash: str, shard: ShardId, now_ms: int, limit: int
     ) -> Attached:
-        """Begin a session; it displaces an older one."""
+        """Begin a session; it displaces an older one.
+
+        `now_ms` is when the device asked for it. One that was asked for before the last one that
+        was attached is refused as overtaken: what waited in a slow shard must not displace the
+        connection that the device made since.
+        """
         reply = fields(
             await self._store.batch.fcall(
                 self._function("attach"),
@@ -141,6 +148,8 @@ class Mailboxes(Devices):
             return Attached(AttachResult.UNREGISTERED)
         if reply[0] == -1:
             return Attached(AttachResult.BAD_CREDENTIAL)
+        if reply[0] == _OVERTAKEN:
+            return Attached(AttachResult.OVERTAKEN)
         epoch, project, nonce, pending, shard_before, epoch_before, *window = reply
         return Attached(
             AttachResult.ATTACHED,

@@ -61,7 +61,6 @@ class Machine(RuleBasedStateMachine):
         self.store = self.runner.run(self._open(url))
         self.real = Mailboxes(self.store)
         self.messages = Messages(self.store)
-        self.outbox = Outbox(self.store)
         self.model = MailboxModel(max_pending=CAP, ack_timeout_ms=ACK_TIMEOUT_MS)
         self.events: dict[str, list[Receipt]] = {partition: [] for partition in PARTITIONS}
         self.now = 1_800_000_000_000
@@ -77,9 +76,9 @@ class Machine(RuleBasedStateMachine):
         options = StoreOptions(url=f"{url}?db=1", max_pending=CAP, ack_timeout_ms=ACK_TIMEOUT_MS)
         store = await self.stack.enter_async_context(make_store(options))
         await store.batch.call("FLUSHDB")
-        outbox = Outbox(store)
+        self.outbox = Outbox(store)
         for partition in PARTITIONS:
-            await outbox.ensure_group(partition, "machine")
+            await self.outbox.take_over(partition, "machine")
         return store
 
     @override
@@ -176,10 +175,15 @@ class Machine(RuleBasedStateMachine):
         if enqueued.seq:
             self.seqs[envelope.message] = enqueued.seq
 
-    @rule(device=devices, right=st.sampled_from([True, True, True, False]), limit=st.integers(1, 5))
-    def attach(self, device: DeviceId, right: bool, limit: int) -> None:
-        credential = ("h" if right else "x") * 64
-        attached = self.both(lambda m: m.attach(device, credential, ShardId("s1"), self.now, limit))
+    @rule(
+        device=devices,
+        right=st.sampled_from([True, True, True, False]),
+        limit=st.integers(1, 5),
+        late=st.sampled_from([0, 0, 0, 0, 100, 100_000]),
+    )
+    def attach(self, device: DeviceId, right: bool, limit: int, late: int) -> None:
+        credential, asked = ("h" if right else "x") * 64, self.now - late
+        attached = self.both(lambda m: m.attach(device, credential, ShardId("s1"), asked, limit))
         if attached.epoch:
             self.epochs[device] = attached.epoch
 
@@ -273,9 +277,10 @@ class Machine(RuleBasedStateMachine):
 
     async def _agree(self) -> None:
         for partition in PARTITIONS:
-            self.events[partition] += [
-                receipt for _, receipt in await self.outbox.read(partition, "machine", "m", 1000)
-            ]
+            read = await self.outbox.read(partition, "machine", 1000)
+            self.events[partition] += [receipt for _, receipt in read]
+            if read:
+                await self.outbox.advance(partition, "machine", read[-1][0])
             expected = [r for r in self.model.outbox if partition_of(r.device) == partition]
             assert self.events[partition] == expected
             assert await self._timers(partition) == {

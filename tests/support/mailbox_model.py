@@ -25,6 +25,8 @@ from router.model.receipt import TERMINAL, Event, Receipt
 from router.model.status import MessageStatus, TimelineEntry, furthest, in_order
 from tests.support.mailbox_state import Box, MailboxState, Record
 
+_LATE_MS = 60_000
+
 
 class MailboxModel(MailboxState):
     """The transitions."""
@@ -175,9 +177,11 @@ class MailboxModel(MailboxState):
             return Attached(AttachResult.UNREGISTERED)
         if box.hash != credential_hash:
             return Attached(AttachResult.BAD_CREDENTIAL)
+        if 0 < box.attached_ms - now_ms <= _LATE_MS:
+            return Attached(AttachResult.OVERTAKEN)
         displaced = box.route()
         box.epoch += 1
-        box.shard = shard
+        box.shard, box.attached_ms = shard, now_ms
         box.device = msgspec.structs.replace(box.device, seen_ms=now_ms)
         window = self._window(box, 0, now_ms, limit)
         pending = len(self._pending(device))

@@ -29,6 +29,7 @@ class Box:
     nonce: str
     hash: str
     epoch: int
+    attached_ms: int = 0
     shard: ShardId | None = None
     seq: int = 0
     dropped: int = 0
@@ -88,6 +89,18 @@ class MailboxState:
 
     def _pending(self, device: DeviceId) -> list[Waiting]:
         return self._waiting.setdefault(device, [])
+
+    def pending_count(self, device: DeviceId) -> int:
+        """Tell how many messages a mailbox holds."""
+        return len(self._pending(device))
+
+    def seq_of(self, device: DeviceId, message: MessageId) -> int:
+        """Give a message's number in its mailbox; 0 where it has none."""
+        return self._seq_of(device, message)
+
+    def token_nonce(self, device: DeviceId) -> str:
+        """Give the nonce of a device's current token."""
+        return self._boxes[device].nonce
 
     def _owned(self, device: DeviceId, project: ProjectId) -> Box | None:
         box = self._boxes.get(device)

@@ -2,17 +2,22 @@
 -- KEYS: mailbox index frames timers outbox
 -- ARGV: device hash shard now limit ack_timeout retention
 -- returns: {epoch, project, nonce, pending, displaced shard, displaced epoch, head, more, dropped,
---   (member, seq, frame)…}, {0} unregistered, {-1} wrong credential
+--   (member, seq, frame)…}, {0} unregistered, {-1} wrong credential, {-2} overtaken
 -- events: expired of messages met on the way
--- invariant: epochs only grow; the route is the newest session's
+-- invariant: epochs only grow; the route is the session's whose attach was begun last, not the one
+--   whose attach was carried out last: a slow shard's may come when its socket is long gone
 -- FLAGS: allow-oom
+-- Beyond it the clocks of two shards disagree, and a device must not be locked out by that.
+local LATE_MS = 60000
 local mailbox, index, frames, timers, outbox = unpack(keys)
 local device, hash, shard, now, limit, ack_timeout, retention = unpack(args)
-local known = call('HMGET', mailbox, 'p', 'h', 'n', 'ep', 'sh', 'seq', 'dr', 'nk')
+local known = call('HMGET', mailbox, 'p', 'h', 'n', 'ep', 'sh', 'seq', 'dr', 'nk', 'aa')
 if not known[1] then return {0} end
 if known[2] ~= hash then return {-1} end
+local late = (tonumber(known[9]) or 0) - tonumber(now)
+if late > 0 and late <= LATE_MS then return {-2} end
 local epoch = tonumber(known[4]) + 1
-call('HSET', mailbox, 'ep', epoch, 'sh', shard, 'sa', now)
+call('HSET', mailbox, 'ep', epoch, 'sh', shard, 'sa', now, 'aa', now)
 if known[7] then call('HDEL', mailbox, 'dr') end
 local c = {mailbox = mailbox, index = index, frames = frames, timers = timers, outbox = outbox,
   project = known[1], device = device, now = now, retention = retention}
