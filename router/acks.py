@@ -201,11 +201,14 @@ class Acks:
             del self._groups[key]
             self._kept -= group.size()
         failed: dict[_Key, _Group] = {}
+        stored: list[_Group] = []
         self._flying = {key for key, _ in taken}
         async with asyncio.TaskGroup() as tasks:
             for key, group in taken:
-                tasks.create_task(self._store(key, group, failed))
+                tasks.create_task(self._store(key, group, stored, failed))
         self._flying = set()
+        self._metrics.acks.inc(sum(len(group.acks) for group in stored))
+        self._metrics.nacks.inc(sum(len(group.nacks) for group in stored))
         if failed:
             self._keep(failed)
             self._failures += 1
@@ -235,7 +238,9 @@ class Acks:
         if self._kept > self._limit:
             self._drop_oldest(next(reversed(self._groups)))
 
-    async def _store(self, key: _Key, group: _Group, failed: dict[_Key, _Group]) -> None:
+    async def _store(
+        self, key: _Key, group: _Group, stored: list[_Group], failed: dict[_Key, _Group]
+    ) -> None:
         device, epoch = key
         mailboxes = self._mailboxes
         try:
@@ -265,8 +270,7 @@ class Acks:
             self._metrics.acks_dropped.inc(group.size())
             _log.exception("acks.failed", device=device)
             return
-        self._metrics.acks.inc(len(group.acks))
-        self._metrics.nacks.inc(len(group.nacks))
+        stored.append(group)
 
 
 def _windows(acks: Sequence[Ack]) -> Iterator[Sequence[Ack]]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 from typing import Final
 
 import msgspec
@@ -131,9 +130,6 @@ class Shard:
         stopping = self._group.create_task(_wait_for(context.stopping), name="stopping")
         try:
             if not context.is_ready:
-                # Whatever start-up made lives as long as the process: the collector need not look.
-                gc.collect()
-                gc.freeze()
                 scheme = "wss" if self._settings.tls_cert else "ws"
                 context.ready({"url": f"{scheme}://{self._settings.host}:{port}"})
             await asyncio.wait({lease, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -77,7 +77,8 @@ class Batch:
         self._link: Link | None = None
         self._wait_fsync = False
         self._scheduled = False
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._sweeper: asyncio.Handle | None = None
+        self._sweep_at = 0.0
         self._closed = False
         self.healthy = False
         """Whether the current connection has carried a batch through."""
@@ -99,11 +100,8 @@ class Batch:
         if self._link is not None and not self._scheduled and not self._flying:
             self._scheduled = True
             loop.call_soon(self._flush)
-        if self._sweeper is None:
-            self._sweeper = loop.call_at(deadline, self._sweep)
-        elif deadline < self._sweeper.when():
-            self._sweeper.cancel()
-            self._sweeper = loop.call_at(deadline, self._sweep)
+        if self._sweeper is None or deadline < self._sweep_at:
+            self._sweep_by(deadline)
         return future
 
     def fcall(
@@ -240,7 +238,14 @@ class Batch:
                 earliest = min(earliest, self._written_at + _STALL_S)
         self._sweeper = None
         if earliest != float("inf"):
-            self._sweeper = self._loop.call_at(earliest, self._sweep)
+            self._sweep_by(earliest)
+
+    def _sweep_by(self, deadline: float) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        # Not `when()` later on: what uvloop gives for less than a millisecond does not have it.
+        self._sweep_at = deadline
+        self._sweeper = self._loop.call_at(deadline, self._sweep)
 
     @staticmethod
     def _fail_unanswered(command: _Command) -> None:
