@@ -28,6 +28,7 @@ from router.policy.delivery import Lifetime, lifetime
 from router.policy.limits import payload_violation, schedule_violation
 from router.policy.retry import Backoff
 from router.routing import Routing
+from router.store.link import Reply
 from router.store.mailbox import Mailboxes
 from router.telemetry.metrics import Metrics
 from sdk_client.wire import encode
@@ -102,12 +103,7 @@ class Sender:
             StoreUnavailableError: the store is away; nothing was accepted.
         """
         envelope = self._envelope(project, message, idempotency_key, digest)
-        try:
-            enqueued = await self._mailboxes.enqueue(envelope)
-        except StoreOutcomeUnknownError:
-            self._withdraw(envelope)
-            raise
-        return self._settle(envelope, enqueued)
+        return await self._accepted(envelope, self._mailboxes.begin_enqueue(envelope))
 
     async def send_batch(
         self, project: ProjectId, items: Sequence[Item]
@@ -118,19 +114,32 @@ class Sender:
             For each item, in order, its id or its own error.
         """
         results: list[MessageId | PushError] = [_UNANSWERED] * len(items)
-
-        async def one(index: int, item: Item) -> None:
+        begun: dict[int, tuple[Envelope, asyncio.Future[Reply]]] = {}
+        for index, item in enumerate(items):
             try:
-                results[index] = await self.send(
-                    project, item.message, idempotency_key=item.idempotency_key, digest=item.digest
-                )
+                envelope = self._envelope(project, item.message, item.idempotency_key, item.digest)
             except PushError as error:
                 results[index] = error
-
-        async with asyncio.TaskGroup() as tasks:
-            for index, item in enumerate(items):
-                tasks.create_task(one(index, item))
+            else:
+                begun[index] = (envelope, self._mailboxes.begin_enqueue(envelope))
+        try:
+            for index, (envelope, reply) in begun.items():
+                try:
+                    results[index] = await self._accepted(envelope, reply)
+                except PushError as error:
+                    results[index] = error
+        finally:
+            for _, reply in begun.values():
+                reply.cancel()  # where this task was cancelled; what was not sent yet stays here
         return results
+
+    async def _accepted(self, envelope: Envelope, reply: asyncio.Future[Reply]) -> MessageId:
+        try:
+            enqueued = self._mailboxes.enqueued(envelope, await reply)
+        except StoreOutcomeUnknownError:
+            self._withdraw(envelope)
+            raise
+        return self._settle(envelope, enqueued)
 
     async def cancel(self, project: ProjectId, message: MessageId) -> MessageStatus | None:
         """Take back what is still pending of a message.

@@ -4,6 +4,7 @@ Before: `router.send`, `router.acks`, `router.redelivery`, the shards' sessions.
 `lua/<function>.lua`, one file a transition, whose header tells keys, arguments, events, invariant.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final, cast
 
@@ -59,6 +60,15 @@ class Mailboxes(Devices):
 
     async def enqueue(self, envelope: Envelope) -> Enqueued:
         """Accept a message; with `send_at_ms` it enters the mailbox when `release` is called."""
+        return self.enqueued(envelope, await self.begin_enqueue(envelope))
+
+    @staticmethod
+    def enqueued(envelope: Envelope, reply: Reply) -> Enqueued:
+        """Read what `begin_enqueue` was answered."""
+        return _enqueued(envelope.message, fields(reply))
+
+    def begin_enqueue(self, envelope: Envelope) -> asyncio.Future[Reply]:
+        """Begin `enqueue`: a task for each message of a batch would cost more than its call."""
         device, partition = envelope.device, envelope.partition
         status = keys.message(envelope.message)
         idempotency: tuple[str, ...] = ()
@@ -76,7 +86,7 @@ class Mailboxes(Devices):
         )
         tail = (self._retention_ms, envelope.idempotency_digest)
         if envelope.send_at_ms:
-            reply = await self._store.batch.fcall(
+            return self._store.batch.fcall(
                 self._function("schedule"),
                 (
                     keys.mailbox(device),
@@ -87,13 +97,11 @@ class Mailboxes(Devices):
                 ),
                 (*head, envelope.send_at_ms, *tail),
             )
-        else:
-            reply = await self._store.batch.fcall(
-                self._enqueue,
-                (*device_keys(device), status, *idempotency),
-                (*head, self._max_pending, self._ack_timeout_ms, *tail),
-            )
-        return _enqueued(envelope.message, fields(reply))
+        return self._store.batch.fcall(
+            self._enqueue,
+            (*device_keys(device), status, *idempotency),
+            (*head, self._max_pending, self._ack_timeout_ms, *tail),
+        )
 
     async def release(self, message: MessageId, now_ms: int) -> Enqueued | None:
         """Move a scheduled message into its mailbox; None where nothing entered it."""
