@@ -112,3 +112,16 @@ def nack_frame(message_id: str, reason: str, retry_after_s: float | None) -> dic
     if retry_after_s is not None:
         frame["retry_after"] = retry_after_s
     return frame
+
+
+def event_frame(message_id: str, event: str, at_ms: int, action: str) -> dict[str, object]:
+    """Write the frame that tells what a person did with a message."""
+    frame: dict[str, object] = {
+        "op": Op.EVENT.value,
+        "id": message_id,
+        "event": event,
+        "at": at_ms,
+    }
+    if action:
+        frame["action"] = action
+    return frame

@@ -56,7 +56,7 @@ from sdk_client.events import (
     Stop,
     Transmit,
 )
-from sdk_client.inbox import Inbox, nack_frame
+from sdk_client.inbox import Inbox, event_frame, nack_frame
 from sdk_client.options import Identity, Options
 from sdk_client.requests import Requests
 from sdk_client.wire import (
@@ -313,14 +313,7 @@ class Session:
     ) -> Sequence[Action]:
         """Tell what a person did with a message; kept while there is no connection."""
         del now
-        frame: dict[str, object] = {
-            "op": Op.EVENT.value,
-            "id": message_id,
-            "event": event,
-            "at": at_ms,
-        }
-        if action:
-            frame["action"] = action
+        frame = event_frame(message_id, event, at_ms, action)
         if self.state is _CONNECTED:
             return (self._transmit(frame),)
         if self.state is not _STOPPED:

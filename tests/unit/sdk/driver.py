@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from sdk_client import wire
-from sdk_client.events import Action, Deliver, Transmit
+from sdk_client.events import Action, ConnectionState, Deliver, Report, Transmit
 from sdk_client.options import Identity, Options
 from sdk_client.session import Session
 
@@ -21,6 +21,15 @@ def sent(actions: Iterable[Action]) -> list[dict[str, object]]:
 
 def delivered(actions: Iterable[Action]) -> list[str]:
     return [action.message.id for action in actions if isinstance(action, Deliver)]
+
+
+def reported(actions: Iterable[Action]) -> list[ConnectionState]:
+    """The states among actions."""
+    return [action.state for action in actions if isinstance(action, Report)]
+
+
+def kinds(actions: Iterable[Action]) -> list[type[Action]]:
+    return [type(action) for action in actions]
 
 
 class Lead:
