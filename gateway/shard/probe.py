@@ -77,7 +77,6 @@ class ProbePeer:
 
     def connect(self, credential: str) -> None:
         """Send the connect frame."""
-        self._registry.opened(self)
         self._say(_frames.encode(Connect(credential, sdk="probe")))
 
     def carry_out(self, actions: Sequence[Action]) -> None:
@@ -214,10 +213,9 @@ class Probe:
             )
             self._routing.hint(route, hint)
         await peer.heard(message)
-        while True:
-            if not await self._pending():
-                return
+        while await self._pending():  # noqa: ASYNC110 - the store tells nobody
             await asyncio.sleep(_POLL_S)
+        await self._mailboxes.forget_status(message)
 
     def _envelope(self, message: MessageId, now_ms: int) -> Envelope:
         expires_ms = now_ms + TTL_MS

@@ -132,7 +132,7 @@ class Registry:
         self._fetches = 0
 
     def __len__(self) -> int:
-        """Give how many sessions there are, attached or not."""
+        """Give how many sessions hold a socket, attached or not."""
         return len(self._open)
 
     def peers(self) -> list[Peer]:
@@ -155,13 +155,14 @@ class Registry:
         self._metrics.connections.inc()
 
     def closed(self, connection: Peer, reason: str) -> None:
-        """Take it that a session is over."""
-        self._open.discard(connection)
+        """Take it that a session is over. One that was not `opened` holds no socket (the probe)."""
         device = connection.session.device
         if device is not None and self._devices.get(device) is connection:
             del self._devices[device]
-        self._metrics.connections.dec()
-        self._metrics.disconnects.labels(reason).inc()
+        if connection in self._open:
+            self._open.discard(connection)
+            self._metrics.connections.dec()
+            self._metrics.disconnects.labels(reason).inc()
 
     def perform(self, connection: Peer, action: Action) -> None:
         """Carry out what is not the connection's: talk to the store."""

@@ -103,6 +103,10 @@ class Mailboxes(Devices):
             (*head, self._max_pending, self._ack_timeout_ms, *tail),
         )
 
+    async def forget_status(self, message: MessageId) -> None:
+        """Drop what is known of a message that ended, for one that nobody will ask for."""
+        await self._store.batch.call("UNLINK", keys.message(message))
+
     async def release(self, message: MessageId, now_ms: int) -> Enqueued | None:
         """Move a scheduled message into its mailbox; None where nothing entered it."""
         device = await self._device_of(message)

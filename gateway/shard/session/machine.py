@@ -69,6 +69,9 @@ MAX_RETRY_AFTER_S: Final = 86_400.0
 _MAX_TEXT: Final = 200
 _NOT_JSON: Final = "`data` holds what JSON cannot."
 
+_HARMLESS: Final = frozenset({"UNIMPLEMENTED", "RESOURCE_EXHAUSTED"})
+"""A client newer than the server, or one that is fast, is not a broken one."""
+
 _NOTHING: Final[tuple[Action, ...]] = ()
 _ATTACHING: Final = State.ATTACHING
 _LIVE: Final = State.LIVE
@@ -335,7 +338,7 @@ class Session(Delivery):
         if self.state is State.CONNECTING:
             return self._close(CloseCode.POLICY, "the first frame must be connect")
         answer = Send(self._dialect.encode(Error(error.code, error.message, error.ref)))
-        if error.code == "UNIMPLEMENTED":
+        if error.code in _HARMLESS:
             return (answer,)
         self._errors += 1
         if self._errors > self._limits.max_errors:
