@@ -5,14 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test check lint format types imports unit soak bench lock clean system-packages
+.PHONY: demo test check lint format types imports unused unit soak bench lock clean system-packages
 
 demo: $(VENV)/.runtime
 	$(BIN)/pushwire demo
 
 test: check unit
 
-check: lint types imports
+check: lint types imports unused
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -28,6 +28,11 @@ types: $(VENV)/.dev
 
 imports: $(VENV)/.dev
 	$(BIN)/lint-imports
+
+# Dead code, and dependencies that are missing or not needed.
+unused: $(VENV)/.dev
+	$(BIN)/vulture
+	$(BIN)/deptry .
 
 # Some tests drive a browser and Node. As root on Debian what is missing of them is installed (Node 18,
 # Debian 12's, will do); elsewhere their tests are skipped, and say so.
