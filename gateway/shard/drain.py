@@ -10,7 +10,6 @@ from typing import Final, Protocol
 import structlog
 
 from gateway.process import Entropy
-from gateway.shard.acks import ShardLedger
 from gateway.shard.events import Close
 from gateway.shard.registry import Peer, Registry
 from router.model.errors import CloseCode
@@ -39,8 +38,21 @@ class Port(Protocol):
         ...
 
 
+class Told(Protocol):
+    """What sessions said and is not stored yet (`gateway.shard.acks`)."""
+
+    @property
+    def waiting(self) -> int:
+        """How many routes are still to be given up."""
+        ...
+
+    async def flush(self) -> None:
+        """Wait until all of it is stored."""
+        ...
+
+
 async def drain(
-    port: Port, registry: Registry, ledger: ShardLedger, entropy: Entropy, drain_s: float
+    port: Port, registry: Registry, ledger: Told, entropy: Entropy, drain_s: float
 ) -> None:
     """Send every device away and store what they said.
 
@@ -69,7 +81,7 @@ async def drain(
     await port.close()
 
 
-async def flush(ledger: ShardLedger) -> None:
+async def flush(ledger: Told) -> None:
     """Store what sessions said, for a while: what the store does not take is delivered again."""
     try:
         async with asyncio.timeout(FLUSH_S):
