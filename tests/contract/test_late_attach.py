@@ -70,6 +70,7 @@ async def test_a_shard_sends_an_overtaken_connection_away_and_leaves_the_route(
         )
         limits = SessionLimits(shard=registry.shard, tally=Tally())
         peer = ProbePeer(registry, discover()[SUBPROTOCOL_MSGPACK], limits, Clock())
+        registry.opened(peer)
         peer.connect(device.credential)
     assert not peer.open
     assert stages.count("pushwire_disconnects_total", reason="try_again_later") == 1
