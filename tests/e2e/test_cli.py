@@ -20,7 +20,8 @@ async def test_project_without_serve_starts_the_store_for_its_duration(tmp_path:
     assert [project["id"] for project in json.loads(out)] == ["my-app"]
     code, out, err = await pushwire("project", "create", "my app", *where)
     assert (code, out) == (1, "")
-    assert err == "pushwire project: The project my-app exists, or did before; choose another name.\n"
+    says = "The project my-app exists, or did before; choose another name."
+    assert err == f"pushwire project: {says}\n"
     code, out, _ = await pushwire("project", "keys", "my-app", "--json", *where)
     assert sorted(key["client"] for key in json.loads(out)) == [False, True]
 
