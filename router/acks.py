@@ -53,6 +53,7 @@ class _Group(msgspec.Struct):
     acks: list[Ack] = []
     nacks: list[_Nack] = []
     engagements: list[_Engagement] = []
+    drops_known: int = 0
 
     def size(self) -> int:
         return len(self.sent) + len(self.acks) + len(self.nacks) + len(self.engagements)
@@ -62,6 +63,7 @@ class _Group(msgspec.Struct):
         self.acks += later.acks
         self.nacks += later.nacks
         self.engagements += later.engagements
+        self.drops_known = max(self.drops_known, later.drops_known)
 
 
 _Key = tuple[DeviceId, int]
@@ -102,9 +104,11 @@ class Acks:
         """How many entries wait to be stored."""
         return self._kept
 
-    def ack(self, device: DeviceId, epoch: int, acks: Sequence[Ack]) -> None:
-        """Take messages that the device is done with."""
-        self._group(device, epoch, len(acks)).acks.extend(acks)
+    def ack(self, device: DeviceId, epoch: int, acks: Sequence[Ack], drops_known: int = 0) -> None:
+        """Take messages that the device is done with, and of how many lost ones it has heard."""
+        group = self._group(device, epoch, len(acks))
+        group.acks.extend(acks)
+        group.drops_known = max(group.drops_known, drops_known)
 
     def sent(self, device: DeviceId, epoch: int, marks: Sequence[Ack]) -> None:
         """Take messages that were written to the socket and are not acked yet."""
@@ -247,7 +251,7 @@ class Acks:
             for marks in _windows(group.sent):
                 await mailboxes.mark_sent(device, epoch, marks, group.now_ms)
             for acks in _windows(group.acks):
-                await mailboxes.ack(device, epoch, acks, group.now_ms)
+                await mailboxes.ack(device, epoch, acks, group.now_ms, group.drops_known)
             for nack in group.nacks:
                 await mailboxes.nack(
                     device,

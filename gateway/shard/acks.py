@@ -53,7 +53,7 @@ class ShardLedger:
         """Pass on what a session tells."""
         match told:
             case Acked():
-                self._acks.ack(device, epoch, told.acks)
+                self._acks.ack(device, epoch, told.acks, told.drops_known)
             case Sent():
                 self._acks.sent(device, epoch, told.acks)
             case Nacked():

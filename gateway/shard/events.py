@@ -54,6 +54,8 @@ class Acked(msgspec.Struct, frozen=True, gc=False):
     """The device is done with these."""
 
     acks: tuple[Ack, ...]
+    drops_known: int = 0
+    """Of how many messages lost to the pending cap this proves that the device has heard."""
 
 
 class Nacked(msgspec.Struct, frozen=True, gc=False):

@@ -78,7 +78,7 @@ class Window(msgspec.Struct, frozen=True):
     more: bool
     """Whether messages beyond the last one of this window wait."""
     dropped: int = 0
-    """Messages lost to the pending cap since the device was last told; reading resets it."""
+    """Messages lost to the pending cap since the device registered."""
 
 
 class AttachResult(enum.Enum):
@@ -102,6 +102,8 @@ class Attached(msgspec.Struct, frozen=True):
     window: Window = Window((), 0, more=False)
     displaced: Route | None = None
     """The session that this one takes over from."""
+    drops_known: int = 0
+    """Of `window.dropped`, how many the device knows of: it acked what came after its notice."""
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False):

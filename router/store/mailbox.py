@@ -162,7 +162,7 @@ class Mailboxes(Devices):
             return Attached(AttachResult.BAD_CREDENTIAL)
         if reply[0] == _OVERTAKEN:
             return Attached(AttachResult.OVERTAKEN)
-        epoch, project, nonce, pending, shard_before, epoch_before, *window = reply
+        epoch, project, nonce, pending, shard_before, epoch_before, drops_known, *window = reply
         return Attached(
             AttachResult.ATTACHED,
             epoch=cast("int", epoch),
@@ -171,6 +171,7 @@ class Mailboxes(Devices):
             token_nonce=text(nonce),
             window=_window(window),
             displaced=route(shard_before, epoch_before) if shard_before else None,
+            drops_known=cast("int", drops_known),
         )
 
     async def fetch(
@@ -184,15 +185,21 @@ class Mailboxes(Devices):
         )
         return None if reply is None else _window(fields(reply))
 
-    async def ack(self, device: DeviceId, epoch: int, acks: Sequence[Ack], now_ms: int) -> None:
-        """Take acked messages out of the mailbox. Acks of a stale epoch change nothing."""
+    async def ack(
+        self, device: DeviceId, epoch: int, acks: Sequence[Ack], now_ms: int, drops_known: int = 0
+    ) -> None:
+        """Take acked messages out of the mailbox. Acks of a stale epoch change nothing.
+
+        `drops_known` is of how many messages lost to the pending cap, since it registered, the
+        device has heard; 0 for nothing new.
+        """
         head = device_keys(device)
         for start in range(0, len(acks), _GROUP):
             group = acks[start : start + _GROUP]
             await self._store.batch.fcall(
                 self._function("ack"),
                 (*head, *(keys.message(ack.message) for ack in group)),
-                (device, epoch, now_ms, self._retention_ms, *_triples(group)),
+                (device, epoch, now_ms, self._retention_ms, drops_known, *_triples(group)),
             )
 
     async def nack(

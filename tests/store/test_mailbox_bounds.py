@@ -118,7 +118,7 @@ async def test_a_big_unregister_that_was_cut_short_is_finished_by_its_timer(stor
     assert await mailboxes.register(again, "n" * 16, "h", 2)
 
 
-async def test_the_cap_spares_collapsible_messages_and_is_told_once(store_url: str) -> None:
+async def test_the_cap_spares_collapsible_messages(store_url: str) -> None:
     options = StoreOptions(url=store_url, max_pending=3)
     async with make_store(options) as store:
         mailboxes, messages = Mailboxes(store), Messages(store)
@@ -136,13 +136,29 @@ async def test_the_cap_spares_collapsible_messages_and_is_told_once(store_url: s
         assert [p.message for p in attached.window.messages] == [
             offered[n].message for n in (2, 4, 5)
         ]
-        assert attached.window.dropped == 3
-        window = await mailboxes.fetch(device, attached.epoch, 0, NOW, 10)
-        assert window is not None
-        assert window.dropped == 0
+        assert (attached.drops_known, attached.window.dropped) == (0, 3)
         status = await messages.status(offered[1].message)
         assert status is not None
         assert (status.state, status.timeline[-1].detail) == (Event.DROPPED, "pending cap")
+
+
+async def test_drops_are_known_once_the_device_has_acked_what_came_after(store_url: str) -> None:
+    async with make_store(StoreOptions(url=store_url, max_pending=1)) as store:
+        mailboxes = Mailboxes(store)
+        device = await registered(mailboxes)
+        offered = [envelope(device) for _ in range(3)]
+        await fill(mailboxes, offered)
+        for _ in range(2):  # a device whose connection is lost before the notice has arrived
+            attached = await mailboxes.attach(device, "h", ShardId("s"), NOW, 10)
+            assert (attached.drops_known, attached.window.dropped) == (0, 2)
+        acks = [Ack(offered[-1].message, 3, NOW)]
+        await mailboxes.ack(device, attached.epoch - 1, acks, NOW, 2)
+        await mailboxes.ack(device, attached.epoch, acks, NOW, 9)
+        window = await mailboxes.fetch(device, attached.epoch, 0, NOW, 10)
+        assert window is not None
+        assert window.dropped == 2
+        attached = await mailboxes.attach(device, "h", ShardId("s"), NOW, 10)
+        assert (attached.drops_known, attached.window.dropped) == (2, 2)
 
 
 async def test_many_acks_go_in_groups(store: Store) -> None:

@@ -201,10 +201,13 @@ class Machine(RuleBasedStateMachine):
         age=session_age,
         told=st.booleans(),
         known=st.booleans(),
+        drops=st.sampled_from([0, 0, 1, 3]),
     )
-    def ack(self, device: DeviceId, backs: list[int], age: int, told: bool, known: bool) -> None:
+    def ack(
+        self, device: DeviceId, backs: list[int], age: int, told: bool, known: bool, drops: int
+    ) -> None:
         acks = self.acks(backs, known=known, sent_ms=0 if told else self.now - 1)
-        self.both(lambda m: m.ack(device, self.epoch(device, age), acks, self.now))
+        self.both(lambda m: m.ack(device, self.epoch(device, age), acks, self.now, drops))
 
     @rule(device=devices, backs=st.lists(recent, min_size=1, max_size=3), age=session_age)
     def mark_sent(self, device: DeviceId, backs: list[int], age: int) -> None:

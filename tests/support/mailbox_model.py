@@ -195,6 +195,7 @@ class MailboxModel(MailboxState):
             box.nonce,
             window,
             displaced,
+            box.drops_known,
         )
 
     async def fetch(
@@ -203,9 +204,12 @@ class MailboxModel(MailboxState):
         box = self._session(device, epoch)
         return None if box is None else self._window(box, after_seq, now_ms, limit)
 
-    async def ack(self, device: DeviceId, epoch: int, acks: Sequence[Ack], now_ms: int) -> None:
-        if self._session(device, epoch) is None:
+    async def ack(
+        self, device: DeviceId, epoch: int, acks: Sequence[Ack], now_ms: int, drops_known: int = 0
+    ) -> None:
+        if (box := self._session(device, epoch)) is None:
             return
+        box.drops_known = max(box.drops_known, min(drops_known, box.dropped))
         done = False
         for ack in acks:
             done = self._ack_one(device, ack, now_ms) or done

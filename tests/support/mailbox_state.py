@@ -33,6 +33,7 @@ class Box:
     shard: ShardId | None = None
     seq: int = 0
     dropped: int = 0
+    drops_known: int = 0
 
     def route(self) -> Route | None:
         return None if self.shard is None else Route(self.shard, self.epoch)
@@ -217,10 +218,9 @@ class MailboxState:
                 chosen.append(waiting)
         last = chosen[-1].seq if chosen else 0
         more = bool(chosen) and any(waiting.seq > last for waiting in self._pending(device))
-        dropped, box.dropped = box.dropped, 0
         return Window(
             tuple(Pending(w.seq, w.message, w.expires_ms, w.frame) for w in chosen),
             box.seq,
             more,
-            dropped,
+            box.dropped,
         )

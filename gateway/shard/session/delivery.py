@@ -39,6 +39,15 @@ class Flight(msgspec.Struct, gc=False):
     repeats: int = 0
 
 
+class Notice(msgspec.Struct, frozen=True, gc=False):
+    """A `dropped` frame that the device may not have heard."""
+
+    drops: int
+    """How many messages the device has lost, with those of this notice."""
+    before: frozenset[MessageId]
+    """What it was sent before the notice: an ack of these proves nothing."""
+
+
 class Read(msgspec.Struct, frozen=True, gc=False):
     """A read of the mailbox under way, and the head that was known when it began."""
 
@@ -57,10 +66,12 @@ class Delivery:
     __slots__ = (
         "_cursor",
         "_dialect",
+        "_drops",
         "_flights",
         "_head",
         "_held",
         "_limits",
+        "_notice",
         "_read",
         "_rescan",
         "_retry_ms",
@@ -84,6 +95,9 @@ class Delivery:
         self._rescan: int | None = None
         """From where the mailbox is to be read again for messages that are due once more."""
         self._retry_ms = 0
+        self._drops = 0
+        """Lost messages that the device was told of, since it registered."""
+        self._notice: Notice | None = None
         self._flights: dict[MessageId, Flight] | None = None
         self._held: dict[MessageId, Flight] | None = None
         """Nacked messages until they are sent again."""
@@ -135,8 +149,8 @@ class Delivery:
         self, window: Window, read: Read, now_ms: int, actions: list[Action]
     ) -> Sequence[Action]:
         """Send what a read of the mailbox brought, as far as there is room."""
-        if window.dropped:
-            actions.append(Send(self._dialect.encode(Dropped(window.dropped))))
+        if window.dropped != self._drops:
+            self._tell_drops(window.dropped, actions)
         last, refused = read.after_seq, False
         for pending in window.messages:
             if not self._offer(pending, now_ms, actions):
@@ -158,6 +172,24 @@ class Delivery:
         else:
             self._cursor = max(self._cursor, window.head)
         return self._pump(actions, now_ms)
+
+    def _tell_drops(self, drops: int, actions: list[Action]) -> None:
+        if drops > self._drops:
+            actions.append(Send(self._dialect.encode(Dropped(drops - self._drops))))
+            self._notice = Notice(drops, frozenset((*(self._flights or ()), *(self._held or ()))))
+        # Less than before: a crash of the store took its last second.
+        self._drops = drops
+
+    def _heard(self, acks: Sequence[Ack]) -> int:
+        """Tell of how many lost messages the device has heard, where these acks prove it.
+
+        Frames come in order: who acks a message of this session has read what was written before.
+        """
+        notice = self._notice
+        if notice is None or not any(ack.seq and ack.message not in notice.before for ack in acks):
+            return 0
+        self._notice = None
+        return notice.drops
 
     def _offer(self, pending: Pending, now_ms: int, actions: list[Action]) -> bool:
         """Send a message if it is its turn; False where the socket or the window is full."""

@@ -146,6 +146,7 @@ class Session(Delivery):
         if known is not None and known.nonce != attached.token_nonce:
             token = Token(known.region, partition_of(device), device, attached.token_nonce)
             actions.append(Send(self._dialect.encode(TokenFrame(str(token)))))
+        self._drops = attached.drops_known
         return self._take(attached.window, Read(0, 0), now_ms, actions)
 
     def on_unavailable(self, now_ms: int) -> Sequence[Action]:
@@ -242,7 +243,7 @@ class Session(Delivery):
         """Take it that the socket is gone, or that our `Close` was carried out."""
         del now_ms
         self.state = _CLOSED
-        self._flights = self._held = self._settled = self._upstream = None
+        self._flights = self._held = self._settled = self._upstream = self._notice = None
         # An epoch of 0 was never attached, or its route is another session's by now.
         return (Detach(),) if self.epoch else _NOTHING
 
@@ -287,7 +288,7 @@ class Session(Delivery):
 
     def _on_ack(self, frame: AckFrame, now_ms: int) -> Sequence[Action]:
         acks = self._settle(frame.ids, now_ms)
-        actions: list[Action] = [Acked(tuple(acks))] if acks else []
+        actions: list[Action] = [Acked(tuple(acks), self._heard(acks))] if acks else []
         if self._head > self._cursor or self._rescan is not None:
             return self._pump(actions, now_ms)
         return actions

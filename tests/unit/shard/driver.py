@@ -106,7 +106,12 @@ class Lead:
     # The store.
 
     def attached(
-        self, brought: Window | None = None, *, pending: int = 0, epoch: int = EPOCH
+        self,
+        brought: Window | None = None,
+        *,
+        pending: int = 0,
+        epoch: int = EPOCH,
+        drops_known: int = 0,
     ) -> Sequence[Action]:
         attached = Attached(
             AttachResult.ATTACHED,
@@ -114,6 +119,7 @@ class Lead:
             pending=pending,
             token_nonce=NONCE,
             window=brought or window(),
+            drops_known=drops_known,
         )
         return self.session.on_attached(attached, self.now_ms)
 

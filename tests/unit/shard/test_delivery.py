@@ -85,12 +85,34 @@ def test_numbers_that_are_gone_leave_no_gap() -> None:
 def test_messages_lost_to_the_cap_are_told_once() -> None:
     lead = Lead()
     lead.connect()
-    actions = lead.attached(window(8, dropped=7))
-    assert frames(actions)[1] == {"op": "dropped", "count": 7}
+    actions = lead.attached(window(8, dropped=7), drops_known=3)
+    assert frames(actions)[1] == {"op": "dropped", "count": 4}
     assert sent(actions) == [8]
     lead.hint(10)
-    actions = lead.fetched(window(9, 10, dropped=1))
+    actions = lead.fetched(window(9, 10, dropped=8))
     assert frames(actions)[0] == {"op": "dropped", "count": 1}
+    lead.hint(12)
+    assert sent(lead.fetched(window(11, 12, dropped=8))) == [11, 12]
+
+
+def test_the_first_ack_of_what_came_after_proves_that_the_drops_were_heard() -> None:
+    live = Lead().live(window(1, 2, 3))
+    live.nack(2)
+    live.hint(5)
+    live.fetched(window(4, 5, dropped=2))
+    assert only(Acked, live.ack(1, 2)).drops_known == 0, "sent before the notice"
+    assert only(Acked, live.ack(77)).drops_known == 0, "sent by an older session"
+    assert only(Acked, live.ack(3, 5)).drops_known == 2
+    assert only(Acked, live.ack(4)).drops_known == 0, "told already"
+
+
+def test_drops_that_a_crash_of_the_store_took_are_told_again_as_they_come() -> None:
+    live = Lead().live(window(1, dropped=5))
+    live.hint(3)
+    assert sent(live.fetched(window(2, 3, dropped=4))) == [2, 3]
+    live.hint(5)
+    actions = live.fetched(window(4, 5, dropped=6))
+    assert frames(actions)[0] == {"op": "dropped", "count": 2}
 
 
 def test_a_store_that_lost_its_last_second_is_believed(live: Lead) -> None:
