@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 import resource
+import socket
 import ssl
 from collections.abc import Mapping
 from typing import Final
@@ -23,6 +24,12 @@ BACKLOG: Final = 4096
 """Connections that the kernel accepts ahead of us; it has its own limit, net.core.somaxconn."""
 RESERVED_DESCRIPTORS: Final = 256
 """For the store, logs, metrics and what else a process opens."""
+RECEIVE_BUFFER: Final = 16_384
+"""Bytes that the kernel is asked to hold of a device, which says little; it takes twice that.
+
+The loop reads a socket until it is empty: with the kernel's default a device that floods the shard
+with small frames would have it to itself for seconds.
+"""
 REFUSED_EXTRA: Final = 64
 """Sockets above the limit that are held for a moment to be refused politely."""
 BURST_S: Final = 1.0
@@ -156,6 +163,8 @@ class Listener:
             ssl=tls_context(self._settings),
             ssl_handshake_timeout=self._handshake_timeout(),
         )
+        for listening in self._server.sockets:  # what is accepted takes over its options
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         self._tick()
         port: int = self._server.sockets[0].getsockname()[1]
         return port

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from gateway.shard.listener import TokenBucket, socket_limit
+from gateway.shard.listener import RECEIVE_BUFFER, TokenBucket, socket_limit
 from tests.conformance.door import Client, open_door
 from tests.conformance.wire import close, opening_request
 from tests.support.waiting import eventually
@@ -104,6 +104,17 @@ async def test_the_socket_sends_at_once() -> None:
         assert transport is not None
         accepted = transport.get_extra_info("socket")
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_the_kernel_holds_little_of_a_device_so_that_none_has_the_loop_to_itself() -> None:
+    async with open_door() as door:
+        client = await door.client()
+        await client.open()
+        transport = door.shard.opened_ones[0]._transport
+        assert transport is not None
+        accepted = transport.get_extra_info("socket")
+        held = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        assert held <= 2 * RECEIVE_BUFFER
 
 
 async def test_two_shards_share_one_port() -> None:
