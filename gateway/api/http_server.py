@@ -142,4 +142,5 @@ class HttpServer(web.Server):
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_LINE,
             lingering_time=_LINGER_S,
+            auto_decompress=False,  # `request` does it where a body is wanted, within its limit
         )

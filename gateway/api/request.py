@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import re
+import zlib
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -21,7 +22,10 @@ BODY_TIMEOUT_S: Final = 30.0
 MAX_JSON_BYTES: Final = 65_536
 """Bodies other than of sends are small."""
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
+_AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,255})(:[0-9]{1,5})?")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_WINDOW_BITS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+"""What zlib calls the encodings that bodies may have."""
 
 Model = TypeVar("Model", bound=msgspec.Struct)
 _encoder = msgspec.json.Encoder()
@@ -65,10 +69,15 @@ class Call:
         """Give the scheme by which the caller reached the gateway, a proxy in front included."""
         return "https" if self.header("X-Forwarded-Proto") == "https" else "http"
 
+    def authority(self) -> str:
+        """Give host and port by which the caller reached the gateway; empty where Host is odd."""
+        host = self.header("Host")
+        return host if _AUTHORITY.fullmatch(host) else ""
+
     def hostname(self) -> str:
         """Give the host by which the caller reached the gateway; empty where none can be read."""
         with contextlib.suppress(ValueError):
-            return urlsplit(f"//{self.header('Host')}").hostname or ""
+            return urlsplit(f"//{self.authority()}").hostname or ""
         return ""
 
     def idempotency_key(self) -> str:
@@ -88,13 +97,18 @@ class Call:
         """Read the body, decompressed.
 
         Args:
-            max_bytes: the largest that is taken; 0: the server's limit.
+            max_bytes: the largest that is taken, compressed or not; 0: the server's limit.
 
         Raises:
             PushError: PAYLOAD_TOO_LARGE; INVALID_ARGUMENT where it is late, cut or not what its
                 headers say.
         """
         limit = max_bytes or self.max_bytes
+        body = await self._received(limit)
+        encoding = self.header("Content-Encoding")
+        return _decompressed(body, encoding, limit) if encoding else body
+
+    async def _received(self, limit: int) -> bytes:
         content = self.request.content
         try:
             if content.is_eof():
@@ -113,11 +127,8 @@ class Call:
                 ErrorCode.INVALID_ARGUMENT,
                 f"The body did not come within {BODY_TIMEOUT_S:.0f} seconds.",
             ) from error
-        except (web.RequestPayloadError, aiohttp.ClientError) as error:
-            raise PushError(
-                ErrorCode.INVALID_ARGUMENT,
-                "The body is not what Content-Length, Transfer-Encoding or Content-Encoding says.",
-            ) from error
+        except (web.RequestPayloadError, aiohttp.ClientError, ConnectionError) as error:
+            raise _garbled() from error
 
     async def _rest(self, body: bytes, limit: int) -> bytes:
         parts = [body]
@@ -153,6 +164,36 @@ def digest(body: bytes | memoryview) -> str:
 def reply(value: object, status: int = 200) -> Reply:
     """Answer with a struct as JSON."""
     return Reply(_encoder.encode(value), status)
+
+
+def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undo Content-Encoding, never beyond `limit`.
+
+    aiohttp would do it while it reads, for requests too that are refused before their body is
+    looked at: a megabyte from anybody could keep the process busy for a second.
+    """
+    name = encoding.strip().lower()
+    if name == "identity":
+        return body
+    if name not in _WINDOW_BITS:
+        raise refuse([FieldViolation("Content-Encoding", "must be gzip, deflate or identity")])
+    inflater = zlib.decompressobj(_WINDOW_BITS[name])
+    try:
+        whole = inflater.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise _garbled() from error
+    if len(whole) > limit:
+        raise _too_large(limit)
+    if not inflater.eof or inflater.unused_data:
+        raise _garbled()
+    return whole
+
+
+def _garbled() -> PushError:
+    return PushError(
+        ErrorCode.INVALID_ARGUMENT,
+        "The body is not what Content-Length, Transfer-Encoding or Content-Encoding says.",
+    )
 
 
 def _too_large(limit: int) -> PushError:

@@ -10,7 +10,7 @@ import pytest
 from gateway.api import request as request_module
 from gateway.api.resources.messages import MAX_SEND_BYTES
 from router.model.ids import ShardId
-from tests.contract.api_server import Api, running_api
+from tests.contract.api_server import ADMIN_KEY, Api, running_api
 from tests.support.valkey import running_server
 from tests.support.waiting import eventually
 
@@ -36,14 +36,16 @@ async def raw(api: Api, data: bytes, *, end: bool = False) -> tuple[int, dict[st
         await writer.wait_closed()
 
 
-def post(api: Api, *headers: str, path: str = "messages:send") -> bytes:
+def post(
+    api: Api, *headers: str, path: str = "messages:send", host: str = "x", key: str = ""
+) -> bytes:
     lines = [
         f"POST /v1/projects/{api.project}/{path} HTTP/1.1",
-        "Host: x",
-        f"Authorization: Bearer {api.key}",
+        f"Host: {host}",
+        f"Authorization: Bearer {key or api.key}",
         *headers,
     ]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
 
 
 def check_error(status: int, body: bytes) -> Any:
@@ -92,6 +94,18 @@ async def test_malformed_http_is_answered_in_our_shape(api: Api, data: bytes) ->
     assert status in {400, 404}
     check_error(status, body)
     assert status == 404 or headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("host", ["\xff", 'a"b<>', "[::1", "a:b:c", "x" * 300])
+async def test_an_odd_host_is_told_to_nobody(api: Api, host: str) -> None:
+    content = b'{"platform": "python"}'
+    head = post(api, f"Content-Length: {len(content)}", path="devices", host=host)
+    status, _, body = await raw(api, head + content)
+    assert status == 201, body
+    assert json.loads(body)["device_url"] == "ws://127.0.0.1:8081"
+    status, _, body = await raw(api, post(api, path="serviceAccounts", host=host, key=ADMIN_KEY))
+    assert status == 400
+    assert "Host" in check_error(status, body)["message"]
 
 
 async def test_a_large_body_is_413(api: Api) -> None:
@@ -224,9 +238,7 @@ async def test_without_the_store_everything_is_503_and_then_goes_on() -> None:
             server.start()
 
             async def serves() -> bool:
-                return (
-                    await api.call("GET", "/v1/projects", key="admin-key-of-the-tests")
-                ).status == 200
+                return (await api.call("GET", "/v1/projects", key=ADMIN_KEY)).status == 200
 
             served: bool = await eventually(serves)
             assert served

@@ -16,7 +16,8 @@ from gateway.api.request import Call, reply
 from gateway.api.routing import Access, Route
 from gateway.api.services import Services
 from gateway.api.times import rfc3339
-from router.model.errors import ErrorCode, PushError
+from gateway.api.violations import refuse
+from router.model.errors import ErrorCode, FieldViolation, PushError
 from router.model.ids import ProjectId
 from router.model.project import ApiKey, Project, Scope
 
@@ -209,7 +210,9 @@ class _Handlers:
 
     async def create_service_account(self, call: Call) -> Reply:
         project = self._project(call)
-        token_uri = f"{call.scheme()}://{call.header('Host')}/oauth2/token"
+        if not (authority := call.authority()):
+            raise refuse([FieldViolation("Host", "must name this gateway, for `token_uri`")])
+        token_uri = f"{call.scheme()}://{authority}/oauth2/token"
         return reply(await self._service.create_service_account(project, token_uri), 201)
 
     def _project(self, call: Call) -> ProjectId:
