@@ -92,6 +92,7 @@ BridgeWord = Annotated[
 AfterSeconds = Annotated[
     int, Meta(ge=0, le=2_419_200, description="whole seconds, or a duration such as 30s")
 ]
+_UP_TO_500: Final = Meta(max_length=500, description="an array of up to 500 messages")
 IdempotencyKey = Annotated[
     str, Meta(pattern=r"^[!-~]{1,255}" + _END, description="1 to 255 visible ASCII characters")
 ]
@@ -251,19 +252,19 @@ class BatchBody(_Strict):
     `{"message": {...}, "idempotency_key": "..."}`.
     """
 
-    messages: Annotated[list[MessageBody], Meta(max_length=500, description="up to 500 messages")]
+    messages: Annotated[list[MessageBody], _UP_TO_500]
     validate_only: bool | None = None
 
 
 class BatchFrame(_Strict):
     """The same, each message still as its bytes: one bad message must not refuse the others."""
 
-    messages: Annotated[list[msgspec.Raw], Meta(max_length=500, description="up to 500 messages")]
+    messages: Annotated[list[msgspec.Raw], _UP_TO_500]
     validate_only: bool | None = None
 
 
 class BatchShape(_Strict):
     """The same as plain JSON values, for reading the slow way."""
 
-    messages: Annotated[list[object], Meta(max_length=500, description="up to 500 messages")]
+    messages: Annotated[list[object], _UP_TO_500]
     validate_only: bool | None = None

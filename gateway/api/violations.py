@@ -121,6 +121,8 @@ class Reader:
             msgspec.convert(value, typing.cast("type[object]", kind))
         except (msgspec.ValidationError, RecursionError, UnicodeError):
             got = "" if isinstance(value, str | int | float) else f", not {_kind(value)}"
+            if isinstance(value, list) and "an array" in says:
+                got = f", not of {len(value)}"
             self.fault(written, f"must be {says}{got}")
 
 

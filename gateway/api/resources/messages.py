@@ -271,7 +271,8 @@ def _status(found: MessageStatus) -> Status:
         state=found.state.value,
         target=found.target,
         created_at=rfc3339(found.created_ms),
-        expires_at=rfc3339(found.expires_ms),
+        # Of a TTL of 0 the store keeps the time of acceptance, for a scheduled message too.
+        expires_at=rfc3339(max(found.expires_ms, found.send_at_ms)),
         counts=counts,
         deliveries=[Delivery(found.device, found.state.value, found.attempts)],
         timeline=[
