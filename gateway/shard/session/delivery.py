@@ -351,8 +351,13 @@ class Delivery:
 
     def _refused(self, message: MessageId, due_ms: int) -> Flight | None:
         """Keep a nacked message back until `due_ms`; None for one that cannot be the device's."""
-        flight = self._flights.pop(message, None) if self._flights else None
-        self._flights = self._flights or None
+        flights = self._flights or {}
+        flight = flights.get(message)
+        if flight is not None and not flight.seq:
+            # A TTL of 0 does not come again. It is kept in mind, for its hint might.
+            return flight
+        flights.pop(message, None)
+        self._flights = flights or None
         flight = flight or self._unexpected(message)
         if flight is not None:
             flight.due_ms = due_ms

@@ -316,6 +316,13 @@ def test_a_message_with_a_ttl_of_0_is_offered_once(live: Lead) -> None:
     assert live.session.in_flight == 0
 
 
+def test_a_message_with_a_ttl_of_0_that_was_nacked_is_not_offered_again(live: Lead) -> None:
+    live.hint(0, number=1, expires_ms=live.now_ms)
+    live.nack(1)
+    assert not live.hint(0, number=1, expires_ms=live.now_ms)
+    assert only(Acked, live.ack(1)).acks[0].message == message(1)
+
+
 def test_a_message_with_a_ttl_of_0_is_acked_like_any(live: Lead) -> None:
     live.hint(0, number=1, expires_ms=live.now_ms)
     assert only(Acked, live.ack(1)).acks == (Ack(message(1), 0, live.now_ms),)
