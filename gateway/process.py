@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Final
 
@@ -24,7 +24,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from gateway.settings import Settings
-from router.model.errors import PushError
+from router.model.errors import ErrorCode, PushError
 from router.telemetry.metrics import Metrics
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -139,6 +139,28 @@ Companion = Callable[[Settings, RoleContext], AbstractAsyncContextManager[None]]
 async def alone(_settings: Settings, _context: RoleContext) -> AsyncIterator[None]:
     """Run nothing beside a role."""
     yield
+
+
+@contextlib.contextmanager
+def opening(setting: str, host: str, port: int) -> Iterator[None]:
+    """Tell in words, instead of by an OSError, that a port cannot be had.
+
+    Args:
+        setting: the name of the port's setting.
+        host: address to listen on.
+        port: to listen on.
+
+    Raises:
+        PushError: it is taken, or not ours to bind.
+    """
+    try:
+        yield
+    except OSError as error:
+        flag = "--" + setting.replace("_", "-")
+        raise PushError(
+            ErrorCode.UNAVAILABLE,
+            f"{setting}: cannot listen on {host}:{port} ({error.strerror}); choose another {flag}",
+        ) from error
 
 
 def tie_to_parent(parent: int, signal_number: int = signal.SIGTERM) -> Callable[[], None]:

@@ -12,6 +12,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, inspect
 
+from router.store.link import parse_url
+
 
 class Durability(enum.StrEnum):
     """When a send is answered: once stored, or once the store's log is on disk."""
@@ -159,6 +161,8 @@ def load(
         SettingsError: a bad value, an unknown name in the file, a file that cannot be read.
     """
     settings = _convert(_given(flags, config, environ, directory))
+    if settings.store_url:
+        _check_store_url(settings.store_url)
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise SettingsError("tls_cert and tls_key: give both, or none")
     if settings.device_url and not settings.device_url.startswith(("ws://", "wss://")):
@@ -166,6 +170,16 @@ def load(
             f"device_url: accepts a URL like wss://push.example.com, not {settings.device_url!r}"
         )
     return settings
+
+
+def _check_store_url(url: str) -> None:
+    try:
+        parse_url(url)
+    except ValueError:  # it may quote what is a password
+        raise SettingsError(
+            "store_url: accepts redis://[user:password@]host[:port][/database], the same with "
+            "rediss://, or unix:///path/to/the/socket; in a password write %40 for @, and so on"
+        ) from None
 
 
 def given_names(flags: Mapping[str, object], *, config: Path | None = None) -> frozenset[str]:
@@ -285,7 +299,7 @@ def _convert(given: Mapping[str, object]) -> Settings:
 
 
 def _to_path(kind: type, value: object) -> object:
-    if kind is Path and isinstance(value, str | Path):
+    if kind is Path and isinstance(value, str | Path) and str(value):
         return Path(value)
     raise TypeError(f"expected a path, got {value!r}")
 

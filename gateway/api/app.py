@@ -19,7 +19,7 @@ from gateway.api.projects_service import ProjectsService
 from gateway.api.request import Call
 from gateway.api.routing import Access, Route, Routes
 from gateway.api.services import Services
-from gateway.process import Clock, Entropy, RoleContext
+from gateway.process import Clock, Entropy, RoleContext, opening
 from gateway.settings import Durability, Settings
 from router.model.errors import ErrorCode, PushError
 from router.registration import Registration
@@ -165,15 +165,19 @@ async def serving(services: Services, host: str, port: int) -> AsyncIterator[str
         services: what the handlers work with.
         host: address to listen on.
         port: to listen on together with the other API processes; 0 for a free one.
+
+    Raises:
+        PushError: the port cannot be had.
     """
     service = Service(
         discover(services), services.clock.now_ms, services.settings.max_request_bytes
     )
     server = HttpServer(service.answer)
     loop = asyncio.get_running_loop()
-    listener = await loop.create_server(
-        server, host, port, backlog=_BACKLOG, reuse_port=True, reuse_address=True
-    )
+    with opening("api_port", host, port):
+        listener = await loop.create_server(
+            server, host, port, backlog=_BACKLOG, reuse_port=True, reuse_address=True
+        )
     name, bound = cast("tuple[str, int]", listener.sockets[0].getsockname()[:2])
     try:
         yield f"http://[{name}]:{bound}" if ":" in name else f"http://{name}:{bound}"

@@ -11,7 +11,7 @@ from gateway.cli.arguments import add_all_settings, config_of, flags_of, setting
 from gateway.cli.stores import run_async, with_url
 from gateway.embedded_store import running_url
 from gateway.ops import Exposition, Problems, serve_ops, store_problems
-from gateway.process import Entropy, Role, RoleContext, Supervision, alone, run_role
+from gateway.process import Entropy, Role, RoleContext, Supervision, alone, opening, run_role
 from gateway.settings import Settings, SettingsError, given_names
 from gateway.supervisor.ground import admin_key
 from router.model.errors import ErrorCode, PushError
@@ -77,5 +77,8 @@ async def _own_ops(settings: Settings, context: RoleContext) -> AsyncIterator[No
             return await store_problems(store.ping, leases.shards, now_ms())
 
         exposition = Exposition(context.registry)
-        async with serve_ops(settings.host, settings.ops_port, exposition, problems):
+        ops = serve_ops(settings.host, settings.ops_port, exposition, problems)
+        async with contextlib.AsyncExitStack() as stack:
+            with opening("ops_port", settings.host, settings.ops_port):
+                await stack.enter_async_context(ops)
             yield

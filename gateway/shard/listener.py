@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from gateway.process import Clock
+from gateway.process import Clock, opening
 from gateway.settings import Settings
 from gateway.shard.connection import Connection, Environment, Services
 from gateway.shard.dialect import Dialect
@@ -151,18 +151,22 @@ class Listener:
         """Listen on `settings.device_port`; give the port, which the kernel picks for 0.
 
         Raises:
-            OSError: the port is taken, or a TLS file cannot be read.
+            PushError: the port cannot be had.
+            OSError: a TLS file cannot be read.
         """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            self._accepted,
-            self._settings.host,
-            self._settings.device_port,
-            backlog=BACKLOG,
-            reuse_port=True,
-            ssl=tls_context(self._settings),
-            ssl_handshake_timeout=self._handshake_timeout(),
-        )
+        host, device_port = self._settings.host, self._settings.device_port
+        tls = tls_context(self._settings)
+        with opening("device_port", host, device_port):
+            self._server = await loop.create_server(
+                self._accepted,
+                host,
+                device_port,
+                backlog=BACKLOG,
+                reuse_port=True,
+                ssl=tls,
+                ssl_handshake_timeout=self._handshake_timeout(),
+            )
         for listening in self._server.sockets:  # what is accepted takes over its options
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         self._tick()

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.embedded_store import EmbeddedStore, StoreError, own_directory
 from gateway.ops import Exposition, Problems, serve_ops, store_problems
-from gateway.process import RoleContext, tie_to_parent
+from gateway.process import RoleContext, opening, tie_to_parent
 from gateway.settings import Durability, Settings, shown_host
 from gateway.supervisor.child import Life, RoleProcess, Watch
 from gateway.supervisor.ground import (
@@ -69,6 +69,7 @@ class Supervisor:
 
         Raises:
             GivenUpError: a process died too often.
+            PushError: the ops port is taken.
         """
         leases = Leases(client)
 
@@ -79,8 +80,10 @@ class Supervisor:
 
         settings = self._settings
         exposition = Exposition(self._registry, self.metrics_dir)
-        async with serve_ops(settings.host, settings.ops_port, exposition, problems) as port:
-            self._ops_port = port
+        async with AsyncExitStack() as stack:
+            ops = serve_ops(settings.host, settings.ops_port, exposition, problems)
+            with opening("ops_port", settings.host, settings.ops_port):
+                self._ops_port = await stack.enter_async_context(ops)
             try:
                 async with asyncio.TaskGroup() as group:
                     keepers = [group.create_task(role.keep()) for role in self._roles]

@@ -4,14 +4,15 @@ import contextlib
 import os
 import shutil
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from gateway.embedded_store import is_alive
-from gateway.settings import Settings
-from router.model.errors import ErrorCode, PushError
+from gateway.process import opening
+from gateway.settings import Settings, SettingsError
 from router.model.ids import SECRET_BYTES, new_secret
 
 
@@ -85,7 +86,7 @@ def reserve(setting: str, host: str, port: int) -> Iterator[int]:
     Raises:
         PushError: it is taken, or not ours to bind.
     """
-    try:
+    with opening(setting, host, port):
         family, kind, protocol, _, address = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
@@ -93,21 +94,26 @@ def reserve(setting: str, host: str, port: int) -> Iterator[int]:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
         held = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise _refused(setting, host, port, error) from error
     with held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        try:
+        with opening(setting, host, port):
             held.bind(address)
-        except OSError as error:
-            raise _refused(setting, host, port, error) from error
         yield int(held.getsockname()[1])
 
 
-def _refused(setting: str, host: str, port: int, error: OSError) -> PushError:
-    flag = "--" + setting.replace("_", "-")
-    return PushError(
-        ErrorCode.UNAVAILABLE,
-        f"{setting}: cannot listen on {host}:{port} ({error.strerror}); choose another {flag}",
-    )
+def check_certificate(settings: Settings) -> None:
+    """Try the certificate, so that a bad one ends `serve` and not its shards again and again.
+
+    Raises:
+        SettingsError: the files cannot be read, or are not what they should be.
+    """
+    if not settings.tls_cert:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+    except OSError as error:
+        raise SettingsError(
+            "tls_cert and tls_key: accept the PEM files of a certificate and of its key, not "
+            f"{settings.tls_cert} and {settings.tls_key} ({error.strerror or error})"
+        ) from error

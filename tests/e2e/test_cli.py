@@ -106,6 +106,45 @@ async def test_doctor_examines_the_running_store(gateway: RunningGateway) -> Non
     assert gateway.api in findings["ports"]["found"]
 
 
+async def test_a_taken_port_is_one_line(gateway: RunningGateway, tmp_path: Path) -> None:
+    taken = gateway.api.rpartition(":")[2]
+    for flag in ("--api-port", "--device-port", "--ops-port"):
+        ports = {"--api-port": "0", "--device-port": "0", "--ops-port": "0", flag: taken}
+        words = [word for pair in ports.items() for word in pair]
+        code, out, err = await pushwire(
+            "serve", "--data-dir", str(tmp_path), "--log-level", "error", *words
+        )
+        assert (code, out) == (1, "")
+        setting = flag[2:].replace("-", "_")
+        assert err.startswith(f"pushwire serve: {setting}: cannot listen on 127.0.0.1:{taken} ")
+        assert err.endswith(f"choose another {flag}\n")
+        assert err.count("\n") == 1
+
+
+async def test_a_role_alone_tells_of_its_taken_port_in_one_line(gateway: RunningGateway) -> None:
+    taken = gateway.ops.rpartition(":")[2]
+    where = ("--data-dir", str(gateway.data_dir), "--log-level", "error")
+    for role, flag in (("api", "--api-port"), ("shard", "--device-port"), ("worker", "--ops-port")):
+        code, out, err = await pushwire(role, flag, taken, *where)
+        assert (code, out) == (1, "")
+        setting = flag[2:].replace("-", "_")
+        assert err.startswith(f"pushwire {role}: {setting}: cannot listen on 127.0.0.1:{taken} ")
+        assert err.count("\n") == 1
+
+
+async def test_a_bad_certificate_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "cert.pem"
+    path.write_text("none")
+    for name in (str(path), str(tmp_path / "missing.pem")):
+        code, out, err = await pushwire(
+            *("serve", "--data-dir", str(tmp_path / "data"), "--tls-cert", name, "--tls-key", name)
+        )
+        assert (code, out) == (2, "")
+        assert err.startswith("pushwire serve: tls_cert and tls_key: accept the PEM files ")
+        assert err.count("\n") == 1
+        assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

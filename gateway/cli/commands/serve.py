@@ -7,6 +7,7 @@ from gateway.cli.arguments import add_all_settings, settings_of
 from gateway.process import run_role
 from gateway.supervisor.app import STOP_DEADLINES
 from gateway.supervisor.app import run as run_supervisor
+from gateway.supervisor.ground import check_certificate
 from router.telemetry import logs
 
 NAME: Final = "serve"
@@ -33,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop."""
     settings = settings_of(args)
+    check_certificate(settings)
     logs.configure(settings.log_level, settings.log_format, NAME)
     deadline_s = settings.stop_timeout_s * STOP_DEADLINES
     return run_role(NAME, run_supervisor, settings, stop_timeout_s=deadline_s)

@@ -113,6 +113,29 @@ def test_certificate_and_key_come_together(tmp_path: Path) -> None:
         load({"tls_cert": "c.pem"}, environ={}, directory=tmp_path)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "store:6379",
+        "http://store",
+        "redis://:pa/55@store",
+        "redis://store:pa55",
+        "redis://s/x",
+        "unix://",
+    ],
+)
+def test_a_store_url_is_checked_and_not_shown(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SettingsError, match="store_url: accepts redis://") as caught:
+        load({"store_url": url}, environ={}, directory=tmp_path)
+    assert "55" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_the_data_directory_is_not_the_empty_text(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="--data-dir: accepts a path, not ''"):
+        load({"data_dir": ""}, environ={}, directory=tmp_path)
+
+
 def test_a_device_url_has_the_scheme_of_a_websocket(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="device_url: accepts a URL like wss://"):
         load({"device_url": "https://push.example.com"}, environ={}, directory=tmp_path)
