@@ -178,7 +178,11 @@ class Registry:
             case Attach():
                 self._attach(connection, action)
             case Upstream():
-                self._start(self._store_upstream(connection, device, action), "upstream")
+                self._start(
+                    connection,
+                    lambda: self._store_upstream(connection, device, action),
+                    "upstream",
+                )
             case Detach():
                 self._ledger.detach(device, session.epoch)
             case _:
@@ -205,8 +209,19 @@ class Registry:
 
     # Calls of the store.
 
-    def _start(self, call: Coroutine[None, None, None], name: str) -> None:
-        self._tasks.create_task(call, name=name)
+    def _start(
+        self, connection: Peer, call: Callable[[], Coroutine[None, None, None]], name: str
+    ) -> None:
+        self._tasks.create_task(self._spare_others(connection, call), name=name)
+
+    async def _spare_others(
+        self, connection: Peer, call: Callable[[], Coroutine[None, None, None]]
+    ) -> None:
+        try:
+            await call()
+        except Exception:  # noqa: BLE001 - one broken mailbox must not stop the shard
+            _log.exception("session.failed", device=connection.session.device)
+            connection.abort()
 
     def _attach(self, connection: Peer, action: Attach) -> None:
         if self._attaches >= MAX_ATTACHES:
@@ -215,7 +230,7 @@ class Registry:
             return
         self._attaches += 1
         self._early.setdefault(action.device, _Early()).attaches += 1
-        self._start(self._run_attach(connection, action), "attach")
+        self._start(connection, lambda: self._run_attach(connection, action), "attach")
 
     async def _run_attach(self, connection: Peer, action: Attach) -> None:
         device = action.device
@@ -262,7 +277,7 @@ class Registry:
             asyncio.get_running_loop().call_soon(self._unavailable, connection)
             return
         self._fetches += 1
-        self._start(self._run_fetch(connection, device, action), "fetch")
+        self._start(connection, lambda: self._run_fetch(connection, device, action), "fetch")
 
     async def _run_fetch(self, connection: Peer, device: DeviceId, action: Fetch) -> None:
         session = connection.session
