@@ -26,9 +26,13 @@ _MAX_BATCH: Final = 1000
 """Commands in one pipeline at the most."""
 _STALL_S: Final = 5.0
 """A batch without an answer for so long marks the connection as dead."""
-_RECONNECT: Final = ("LOADING ", "READONLY ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN ")
+_SWEEP_S: Final = 0.05
+"""Deadlines are looked at so often at the most: each look goes through all that waits."""
+_RECONNECT: Final = (
+    *("LOADING ", "READONLY ", "MASTERDOWN ", "CLUSTERDOWN ", "TRYAGAIN "),
+    "ERR Function not found",
+)
 """Nothing was carried out; another connection, or a moment later, may do."""
-_NO_FUNCTION: Final = "ERR Function not found"
 _REFUSED: Final = {
     "OOM": "The store is out of memory: raise its maxmemory or wait for messages to expire.",
     "MISCONF": "The store cannot write to its disk: look into its log.",
@@ -53,6 +57,12 @@ def _error_of(reply: ReplyError) -> PushError:
     if (known := _REFUSED.get(text.partition(" ")[0])) is not None:
         return StoreUnavailableError(known)
     return StoreReplyError(f"The store refused a command: {text}")
+
+
+def _fail(future: asyncio.Future[Reply], error: PushError) -> None:
+    future.set_exception(error)
+    # Who waits for several commands gives up at the first that failed: no complaint about the rest.
+    future.exception()
 
 
 class Batch:
@@ -93,7 +103,7 @@ class Batch:
         loop = self._loop
         future: asyncio.Future[Reply] = loop.create_future()
         if self._closed or len(self._queue) + len(self._flying) >= self._max_queue:
-            future.set_exception(StoreUnavailableError())
+            _fail(future, StoreUnavailableError())
             return future
         deadline = loop.time() + (self._deadline_s if deadline_s is None else deadline_s)
         self._queue.append(_Command(pack(args), future, deadline))
@@ -130,6 +140,7 @@ class Batch:
         self._requeue(self._flying)
         self._flying = []
         self._replies = []
+        self._show_queue()
 
     def close(self) -> None:
         """Fail whatever waits; later calls fail at once."""
@@ -160,7 +171,7 @@ class Batch:
             data.append(pack(("WAITAOF", 1, 0, int(self._deadline_s * 1000))))
             self._expected += 1
         self._written_at = self._loop.time()
-        self._metrics.store_queue.set(len(queue) + len(flying))
+        self._show_queue()
         self._link.write(b"".join(data))
 
     def _on_reply(self, reply: Reply) -> None:
@@ -175,14 +186,15 @@ class Batch:
         metrics = self._metrics
         metrics.store_latency.observe(self._loop.time() - self._written_at)
         metrics.store_batch.observe(len(flying))
-        if self._wait_fsync and not self._synced(replies.pop()):
-            for command in flying:
+        synced = not self._wait_fsync or self._synced(replies.pop())
+        again = []
+        for command, reply in zip(flying, replies, strict=True):
+            if isinstance(reply, ReplyError) and str(reply).startswith(_RECONNECT):
+                again.append(command)
+            elif synced:
+                self._settle(command, reply)
+            else:
                 self._fail_unanswered(command)
-        again = [
-            command
-            for command, reply in zip(flying, replies, strict=True)
-            if not self._settle(command, reply)
-        ]
         if again:
             for command in again:
                 command.sent = False
@@ -202,19 +214,17 @@ class Batch:
         return not isinstance(reply, ReplyError) and fields(reply)[:1] == [1]
 
     @staticmethod
-    def _settle(command: _Command, reply: Reply) -> bool:
-        """Hand the reply over; False asks for the command to be sent again."""
+    def _settle(command: _Command, reply: Reply) -> None:
         future = command.future
         if future.done():
-            return True
-        if not isinstance(reply, ReplyError):
+            return
+        if isinstance(reply, ReplyError):
+            _fail(future, _error_of(reply))
+        else:
             future.set_result(reply)
-            return True
-        text = str(reply)
-        if text.startswith((*_RECONNECT, _NO_FUNCTION)):
-            return False
-        future.set_exception(_error_of(reply))
-        return True
+
+    def _show_queue(self) -> None:
+        self._metrics.store_queue.set(len(self._queue) + len(self._flying))
 
     def _requeue(self, commands: list[_Command]) -> None:
         self._queue.extendleft(reversed(commands))
@@ -238,7 +248,8 @@ class Batch:
                 earliest = min(earliest, self._written_at + _STALL_S)
         self._sweeper = None
         if earliest != float("inf"):
-            self._sweep_by(earliest)
+            self._sweep_by(max(earliest, now + _SWEEP_S))
+        self._show_queue()
 
     def _sweep_by(self, deadline: float) -> None:
         if self._sweeper is not None:
@@ -250,6 +261,7 @@ class Batch:
     @staticmethod
     def _fail_unanswered(command: _Command) -> None:
         if not command.future.done():
-            command.future.set_exception(
-                StoreOutcomeUnknownError() if command.sent else StoreUnavailableError()
+            _fail(
+                command.future,
+                StoreOutcomeUnknownError() if command.sent else StoreUnavailableError(),
             )

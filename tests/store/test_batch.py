@@ -1,9 +1,12 @@
 """The pipeline: order, limits, deadlines, and what a lost store does to it."""
 
 import asyncio
+import gc
 from collections.abc import Iterator
 
 import pytest
+from prometheus_client import CollectorRegistry
+from typing_extensions import override
 
 from router.model.device import Device
 from router.model.errors import (
@@ -13,8 +16,10 @@ from router.model.errors import (
     StoreUnavailableError,
 )
 from router.model.ids import DeviceId, ProjectId
+from router.store.batch import Batch
 from router.store.connection import Store, StoreOptions
 from router.store.mailbox import Mailboxes
+from router.telemetry.metrics import Metrics
 from tests.support.valkey import Server, make_store, opened_store, running_server
 from tests.support.waiting import eventually
 
@@ -126,6 +131,56 @@ async def test_a_replica_that_refuses_writes_is_left_until_one_takes_them(server
         async with opened_store(server.url) as other:
             await other.batch.call("REPLICAOF", "NO", "ONE")
         assert await write == b"OK"
+
+
+async def test_a_replica_is_left_where_writes_must_be_on_disk_too(server: Server) -> None:
+    async with make_store(StoreOptions(url=server.url, fsync=True)) as store:
+        await store.batch.call("SET", "k", "v", deadline_s=30)
+        async with opened_store(server.url) as other:
+            await other.batch.call("REPLICAOF", "127.0.0.1", "1")
+            write = store.batch.call("SET", "k", "w", deadline_s=30)
+            await eventually(lambda: not store.connected)
+            await other.batch.call("REPLICAOF", "NO", "ONE")
+        assert await write == b"OK"
+
+
+async def test_who_gave_up_at_the_first_failure_need_not_look_at_the_rest() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    async with make_store(StoreOptions(url="unix:///no/such.sock", max_queue=2)) as store:
+        several = [store.batch.call("PING", deadline_s=0.02) for _ in range(3)]
+        with pytest.raises(StoreUnavailableError):
+            await several[0]
+        several.clear()
+        gc.collect()
+    assert not complaints
+
+
+async def test_the_queue_is_shown_while_the_store_is_away() -> None:
+    async with make_store(StoreOptions(url="unix:///no/such.sock")) as store:
+        waiting = [store.batch.call("PING", deadline_s=30) for _ in range(3)]
+        with pytest.raises(StoreUnavailableError):
+            await store.batch.call("PING", deadline_s=0.02)
+        (gauge,) = store.metrics.store_queue.collect()
+        assert gauge.samples[0].value == len(waiting)
+
+
+async def test_deadlines_that_differ_a_little_are_looked_at_together() -> None:
+    class Watched(Batch):
+        looks = 0
+
+        @override
+        def _sweep(self) -> None:
+            self.looks += 1
+            super()._sweep()
+
+    batch = Watched(Metrics(CollectorRegistry()), 1.0, 1000)
+    waiting = [batch.call("PING", deadline_s=0.02 + number / 4000) for number in range(400)]
+    for each in waiting:
+        with pytest.raises(StoreUnavailableError):
+            await each
+    batch.close()
+    assert batch.looks < 10
 
 
 async def test_a_store_out_of_memory_accepts_nothing_and_says_so(server: Server) -> None:
