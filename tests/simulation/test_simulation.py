@@ -1,0 +1,82 @@
+"""Every promise of delivery holds, whatever goes wrong: some hundred seeds of a world of faults.
+
+`PUSHWIRE_SIM_SEED=<n>` plays one seed alone. docs/testing.md tells how a run is made.
+"""
+
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.simulation.play import play
+
+SEEDS: Final = 200
+CHUNK: Final = 20
+SOAK: Final = 5_000
+ROOT: Final = Path(__file__).parents[2]
+_CHOSEN: Final = os.environ.get("PUSHWIRE_SIM_SEED")
+CHUNKS: Final = (
+    [range(int(_CHOSEN), int(_CHOSEN) + 1)]
+    if _CHOSEN
+    else [range(first, first + CHUNK) for first in range(0, SEEDS, CHUNK)]
+)
+
+REACHED: Final = {
+    # Events of messages.
+    *("accepted", "scheduled", "sent", "delivered", "displayed", "nacked", "upstream"),
+    *("expired", "collapsed", "dropped", "cancelled"),
+    # How connections begin and end.
+    *("connects ok", "connects store_away", "connects overtaken"),
+    *("disconnects lost", "disconnects client_close", "disconnects shutdown"),
+    *("disconnects displaced", "disconnects slow_consumer", "disconnects try_again_later"),
+    # What the stages do where the store fails them.
+    *("acks_dropped", "hints_dropped gone", "hints_dropped store", "withdrawals done"),
+}
+"""What the simulation is for: a run that meets none of it would prove nothing."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
+def test_every_promise_holds(seeds: range) -> None:
+    for seed in seeds:
+        play(seed)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(bool(_CHOSEN), reason="one seed was asked for")
+def test_every_promise_holds_for_seeds_that_nobody_chose() -> None:
+    first = secrets.randbelow(2**40)
+    for seed in range(first, first + SOAK):
+        play(seed)
+
+
+@pytest.mark.slow
+def test_the_seeds_reach_what_they_are_for() -> None:
+    missing = set(REACHED)
+    for seed in range(SEEDS):
+        missing -= play(seed).reached
+        if not missing:
+            break
+    assert not missing
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("processes")
+def test_a_seed_is_the_same_run_in_every_process() -> None:
+    assert {_digest(hash_seed) for hash_seed in ("1", "2")} == {play(3).digest}
+
+
+def _digest(hash_seed: str) -> int:
+    code = "from tests.simulation.play import play; print(play(3).digest)"
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        check=True,
+    )
+    return int(answer.stdout)
