@@ -65,6 +65,14 @@ class ShardLedger:
             case _:
                 assert_never(told)
 
+    async def settle(self, device: DeviceId, epoch: int) -> None:
+        """Wait until what a session told so far is stored: before its mailbox is read again.
+
+        Raises:
+            StoreUnavailableError: the store is away; what was told is kept.
+        """
+        await self._acks.settle(device, epoch)
+
     async def upstream(self, device: DeviceId, epoch: int, ref: str, data: bytes) -> bool:
         """Store a message to the app server.
 

@@ -82,6 +82,10 @@ class Ledger(Protocol):
         """Give up a route, soon."""
         ...
 
+    async def settle(self, device: DeviceId, epoch: int) -> None:
+        """Wait until what a session told so far is stored."""
+        ...
+
     async def upstream(self, device: DeviceId, epoch: int, ref: str, data: bytes) -> bool:
         """Store a message to the app server; False where the session is no longer the device's."""
         ...
@@ -282,6 +286,7 @@ class Registry:
     async def _run_fetch(self, connection: Peer, device: DeviceId, action: Fetch) -> None:
         session = connection.session
         try:
+            await self._ledger.settle(device, session.epoch)
             window = await self._mailboxes.fetch(
                 device, session.epoch, action.after_seq, self._now_ms(), action.limit
             )
