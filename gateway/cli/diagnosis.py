@@ -5,7 +5,6 @@ import os
 import platform
 import resource
 import shutil
-import socket
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -98,6 +97,17 @@ def clock(ours_ms: int, store_ms: int) -> Finding:
     return Finding("clock", True if abs(skew_ms) <= _SKEW_MS else None, found, advice)
 
 
+def port(name: str, host: str, number: int) -> Finding:
+    """Judge whether a port can be had; `name` is its setting."""
+    if number == 0:
+        return Finding(name, good=True, found="a free one")
+    try:
+        with reserve(name, host, number):
+            return Finding(name, good=True, found=f"{number} is free")
+    except PushError as error:
+        return Finding(name, good=False, found=f"{number} cannot be had", advice=error.message)
+
+
 def _python(_settings: Settings) -> Finding:
     return Finding(
         "python",
@@ -172,24 +182,10 @@ def _ports(settings: Settings) -> list[Finding]:
         found = f"`pushwire serve` runs, process {running.pid}: {running.api} {running.devices}"
         return [Finding("ports", good=True, found=found)]
     return [
-        _port("api_port", settings.host, settings.api_port),
-        _port("device_port", settings.host, settings.device_port),
-        _port("ops_port", settings.host, settings.ops_port),
+        port("api_port", settings.host, settings.api_port),
+        port("device_port", settings.host, settings.device_port),
+        port("ops_port", settings.host, settings.ops_port),
     ]
-
-
-def _port(name: str, host: str, port: int) -> Finding:
-    if port == 0:
-        return Finding(name, good=True, found="a free one")
-    try:
-        with reserve(name, host, port), socket.socket() as probe:
-            probe.settimeout(0.2)
-            taken = probe.connect_ex((host, port)) == 0
-    except PushError as error:
-        return Finding(name, good=False, found=f"{port} is taken", advice=error.message)
-    if taken:
-        return Finding(name, good=False, found=f"{port} is taken", advice="choose another")
-    return Finding(name, good=True, found=f"{port} is free")
 
 
 async def _store(settings: Settings) -> list[Finding]:

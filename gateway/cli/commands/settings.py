@@ -1,6 +1,7 @@
 """`pushwire settings`."""
 
 import argparse
+import re
 from typing import Final
 
 from gateway.cli.arguments import add_all_settings, config_of, flags_of, settings_of
@@ -15,6 +16,7 @@ HELP: Final = """Show every setting: what it does, its value here, and whether i
     pushwire settings --markdown > docs/settings.md
 """
 
+_PASSWORD: Final = re.compile(r"(://[^:/]*:).*(@)")
 _INTRODUCTION: Final = """\
 # Settings
 
@@ -46,11 +48,17 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_of(args)
     given = given_names(flags_of(args), config=config_of(args))
     for field in fields():
-        value = "…" if field.name == "admin_key" and settings.admin_key else None
-        shown = value or str(getattr(settings, field.name)) or "(empty)"
+        shown = _shown(field.name, str(getattr(settings, field.name))) or "(empty)"
         terminal.line(f"{field.name} = {shown}{'  (set)' if field.name in given else ''}", "bold")
         terminal.line(f"    {field.help} Accepts {field.accepts}.")
     return 0
+
+
+def _shown(name: str, value: str) -> str:
+    """Give a value without its secrets."""
+    if name == "admin_key":
+        return value and "…"
+    return _PASSWORD.sub(r"\1…\2", value) if name == "store_url" else value
 
 
 def page() -> str:

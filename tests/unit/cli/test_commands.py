@@ -3,10 +3,11 @@
 import contextlib
 import io
 import resource
+import socket
 
 import pytest
 
-from gateway.cli.diagnosis import clock, descriptors, disk
+from gateway.cli.diagnosis import clock, descriptors, disk, port
 from gateway.cli.main import build_parser, command_names, load_command, main
 
 pytestmark = pytest.mark.usefixtures("restored_logs")
@@ -75,11 +76,31 @@ def test_clock(ours_ms: int, store_ms: int, good: bool | None) -> None:
     assert clock(ours_ms, store_ms).good is good
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", ""])
+def test_a_port_is_free_or_taken(host: str) -> None:
+    with socket.socket(socket.AF_INET6 if host == "::1" else socket.AF_INET) as taken:
+        taken.bind((host, 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        finding = port("api_port", host, number)
+        assert finding.good is False
+        assert "choose another --api-port" in finding.advice
+    assert port("api_port", host, number).good is True
+    assert port("api_port", host, 0).good is True
+
+
 def test_settings_are_shown_with_what_was_set(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["settings", "--shards", "3", "--admin-key", "hidden"]) == 0
     out = capsys.readouterr().out
     assert "shards = 3  (set)" in out
     assert "hidden" not in out
+
+
+def test_the_password_of_the_store_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings", "--store-url", "rediss://push:hid@den:6380/1"]) == 0
+    out = capsys.readouterr().out
+    assert "store_url = rediss://push:…@den:6380/1  (set)" in out
+    assert "hid@" not in out
 
 
 def test_bad_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
