@@ -191,6 +191,16 @@ class ReadsBackwards(MailboxModel):
         return msgspec.structs.replace(window, messages=messages)
 
 
+class TellsOfDropsOnce(MailboxModel):
+    """Takes what was read for what the device has heard."""
+
+    @override
+    def _window(self, box: Box, after_seq: int, now_ms: int, limit: int) -> Window:
+        window = super()._window(box, after_seq, now_ms, limit)
+        box.drops_known = box.dropped
+        return window
+
+
 class HoldsTooMuch(MailboxModel):
     """Whatever gives way at the pending cap stays."""
 
@@ -211,6 +221,7 @@ _STORE: Final = (
     EndsTwice,
     NeverComesBack,
     ReadsBackwards,
+    TellsOfDropsOnce,
     HoldsTooMuch,
 )
 

@@ -61,8 +61,8 @@ class Installation:
         self.copies = 0
         """How many states there were before this one."""
         self.processes: list[AppProcess] = []
-        self.settled: Counter[str] = Counter()
-        """Requests that the gateway answered."""
+        self.drops_heard = 0
+        """Messages that the app was told to have lost to the pending cap."""
 
     @property
     def running(self) -> "AppProcess | None":
@@ -246,6 +246,7 @@ class AppProcess:
                 self._context.fail(f"{self.name} complains: {event} {detail}")
             case Lost(count):
                 self._context.note(self.name, f"lost {count} messages to the pending cap")
+                self._installation.drops_heard += count
             case _:
                 assert_never(action)
 
@@ -277,9 +278,7 @@ class AppProcess:
 
     def _settle_request(self, ref: str, problem: Exception | None) -> None:
         self.requests.discard(ref)
-        if problem is None:
-            self._installation.settled[ref] += 1
-        elif not isinstance(problem, DisplacedError | ClosedError):
+        if problem is not None and not isinstance(problem, DisplacedError | ClosedError):
             self._context.fail(f"{self.name}: request {ref} failed: {problem}")
 
     def _arm(self) -> None:

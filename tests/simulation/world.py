@@ -65,7 +65,7 @@ class World:
         await self._trouble()
         self._calm()
         await self._until_all_arrived()
-        await self._until_tokens_are_known()
+        await self._connect_once_more()
 
     async def _install(self) -> None:
         registered = await self._app_server.register()
@@ -244,19 +244,21 @@ class World:
                 found.append(f"{process.name} waits for {sorted(process.requests)}")
         return found
 
-    async def _until_tokens_are_known(self) -> None:
-        """Connect all devices once more: each learns its token, and no message comes again."""
-        context = self.context
+    async def _connect_once_more(self) -> None:
+        """Each device then knows its token and what it lost, and no message comes again."""
+        context, mailboxes = self.context, self.context.mailboxes
         for installation in self._installations:
             installation.restart(self._tasks)
         await asyncio.sleep(5)
         for installation in self._installations:
-            process = installation.running
-            nonce = context.mailboxes.token_nonce(DeviceId(installation.name))
+            device, process = DeviceId(installation.name), installation.running
+            nonce, drops = mailboxes.token_nonce(device), mailboxes.drops(device)
             if process is None or not process.token.endswith(f".{nonce}"):
-                context.fail(f"{installation.name} does not know its token")
+                context.fail(f"{device} does not know its token")
             elif process.handed:
-                context.fail(f"{installation.name} got a message again after its ack")
+                context.fail(f"{device} got a message again after its ack")
+            elif installation.drops_heard < drops:
+                context.fail(f"{device} lost {drops}, and heard of {installation.drops_heard}")
 
     # The network, for devices.
 

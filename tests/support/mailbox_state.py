@@ -99,6 +99,10 @@ class MailboxState:
         """Give a message's number in its mailbox; 0 where it has none."""
         return self._seq_of(device, message)
 
+    def drops(self, device: DeviceId) -> int:
+        """Tell how many messages a mailbox has lost to the pending cap."""
+        return self._boxes[device].dropped
+
     def token_nonce(self, device: DeviceId) -> str:
         """Give the nonce of a device's current token."""
         return self._boxes[device].nonce
