@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from router.model.errors import PushError, StoreUnavailableError
+from router.model.errors import PushError, StoreRefusedError, StoreUnavailableError
 from router.model.ids import Partition, all_partitions
 from router.policy.limits import WINDOW
 from router.policy.retry import Backoff, Poll
@@ -77,6 +77,8 @@ class Partitions:
         self._tasks: dict[Partition, asyncio.Task[None]] = {}
         self._due: dict[Partition, int] = {}
         self._depth: dict[Partition, int] = {}
+        self._prepared: set[Partition] = set()
+        self._upkeep_at: dict[Partition, float] = {}
 
     @property
     def owned(self) -> frozenset[Partition]:
@@ -118,6 +120,7 @@ class Partitions:
                 self._run_partition(partition), name=f"partition-{partition}"
             )
         self._metrics.partitions.set(len(self._tasks))
+        self._show()
 
     async def _take(self, workers: Sequence[str], wanted: int, ttl_ms: int) -> list[Partition]:
         """Take free partitions; each worker begins elsewhere, so that they seldom collide."""
@@ -154,6 +157,8 @@ class Partitions:
         self._tasks.pop(partition).cancel()
         self._due.pop(partition, None)
         self._depth.pop(partition, None)
+        self._prepared.discard(partition)
+        self._upkeep_at.pop(partition, None)
 
     async def _give_up(self) -> None:
         self._show()
@@ -168,39 +173,57 @@ class Partitions:
             _log.warning("worker.leases_kept", worker=self._worker)
 
     async def _run_partition(self, partition: Partition) -> None:
-        """Run the work of one partition until cancelled. Its failures stay here."""
+        """Run the work of one partition until cancelled.
+
+        Each stage fails alone: receipts that nobody takes must not keep messages from expiring.
+        """
         loop = asyncio.get_running_loop()
-        upkeep_at, prepared, failures, wait_s = loop.time(), False, 0, 0.0
+        stages = {"timers": self._run_timers, "receipts": self._hand_out, "upkeep": self._keep_up}
+        failures, wait_s = 0, 0.0
         while True:
-            stage = "receipts"
-            try:
-                if not prepared:
-                    for receipts in self._receipts:
-                        await receipts.take_over(partition)
-                    prepared = True
-                full = [await receipts.run_once(partition) for receipts in self._receipts]
-                stage = "timers"
-                due = await self._redelivery.run_once(partition, self._worker)
-                self._due[partition] = due
-                stage = "upkeep"
-                if loop.time() >= upkeep_at:
-                    await self._keep_up(partition)
-                    upkeep_at = loop.time() + _UPKEEP_S
-            except Exception as error:  # noqa: BLE001 - one partition must not stop the others
+            found, failed = False, False
+            for stage, run in stages.items():
+                try:
+                    found = await run(partition) or found
+                except Exception as error:  # noqa: BLE001 - nor must it stop the other partitions
+                    failed = True
+                    self._failed(stage, failures + 1, error)
+                    if _is_away(error):
+                        break
+            if failed:
                 failures += 1
-                # The group may be gone with the store's data.
-                prepared = isinstance(error, StoreUnavailableError) and prepared
-                self._failed(stage, failures, error)
                 await asyncio.sleep(_RETRY.ceiling_s(failures))
                 continue
             failures = 0
-            wait_s = _POLL.next_s(wait_s, found=any(full) or due >= WINDOW)
+            wait_s = _POLL.next_s(wait_s, found=found)
             await asyncio.sleep(_to_grid(loop.time(), wait_s))
 
-    async def _keep_up(self, partition: Partition) -> None:
-        await self._outbox.trim(partition)
-        self._depth[partition] = await self._outbox.depth(partition)
-        self._show()
+    async def _run_timers(self, partition: Partition) -> bool:
+        due = await self._redelivery.run_once(partition, self._worker)
+        self._due[partition] = due
+        return due >= WINDOW
+
+    async def _hand_out(self, partition: Partition) -> bool:
+        try:
+            if partition not in self._prepared:
+                for receipts in self._receipts:
+                    await receipts.take_over(partition)
+                self._prepared.add(partition)
+            return any([await receipts.run_once(partition) for receipts in self._receipts])
+        except Exception as error:
+            if not isinstance(error, StoreUnavailableError):
+                self._prepared.discard(partition)  # the group may be gone with the store's data
+            raise
+
+    async def _keep_up(self, partition: Partition) -> bool:
+        """Trim and measure the outbox, now and then."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._upkeep_at.get(partition, now_s):
+            await self._outbox.trim(partition)
+            self._depth[partition] = await self._outbox.depth(partition)
+            self._show()
+            self._upkeep_at[partition] = now_s + _UPKEEP_S
+        return False
 
     def _show(self) -> None:
         self._metrics.outbox_depth.set(sum(self._depth.values()))
@@ -214,6 +237,10 @@ class Partitions:
             _log.warning("partition.waits", stage=stage, reason=error.message)
         else:
             _log.error("partition.failed", stage=stage, exc_info=error)
+
+
+def _is_away(error: Exception) -> bool:
+    return isinstance(error, StoreUnavailableError) and not isinstance(error, StoreRefusedError)
 
 
 async def _until(stopping: asyncio.Event, seconds: float) -> None:

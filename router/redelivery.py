@@ -6,12 +6,13 @@ sets it anew, so a worker that dies between loses none.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
 
-from router.model.errors import StoreUnavailableError
+from router.model.errors import PushError, StoreRefusedError, StoreUnavailableError
 from router.model.hint import Deliver, Wake
 from router.model.ids import DeviceId, MessageId, Partition, ShardId
 from router.policy.limits import WINDOW
@@ -22,6 +23,10 @@ from router.store.timers import EXPIRE, LAPSE, REDELIVER, SEND, Timers
 from router.telemetry.metrics import Metrics
 
 _SHARDS_CACHE_MS: Final = 1000
+_REFUSED_MS: Final = 5_000
+"""A timer that the store refuses, as it is out of memory, comes again after this."""
+_BROKEN_MS: Final = 60_000
+"""And one whose transition fails."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -65,6 +70,8 @@ class Redelivery:
     async def run_once(self, partition: Partition, worker: str) -> int:
         """Carry out one window of due timers, those of the worker's own partition alone.
 
+        One that fails is put off: a window of such timers must not stand before all others.
+
         Returns:
             How many were due; more wait where it is a full window.
 
@@ -80,8 +87,11 @@ class Redelivery:
         async with asyncio.TaskGroup() as tasks:
             for kind, subject in due:
                 tasks.create_task(self._step(partition, kind, subject, now_ms, failures))
-        if failures:
-            raise failures[0]
+        refused = [failure for failure in failures if isinstance(failure, StoreRefusedError)]
+        if len(refused) < len(failures):
+            raise next(failure for failure in failures if failure not in refused)
+        if refused:
+            _log.warning("timers.refused", timers=len(refused), reason=refused[0].message)
         return len(due)
 
     async def _step(
@@ -99,10 +109,21 @@ class Redelivery:
                 await self._timers.done(partition, kind, subject, now_ms)
                 return
             await step(subject, now_ms)
+        except StoreRefusedError as error:
+            failures.append(error)
+            await self._put_off(partition, kind, subject, now_ms + _REFUSED_MS)
         except StoreUnavailableError as error:
             failures.append(error)
+        except Exception:  # noqa: BLE001 - one broken mailbox must not stop the others' timers
+            _log.exception("timer.failed", kind=kind, subject=subject)
+            await self._put_off(partition, kind, subject, now_ms + _BROKEN_MS)
         else:
             self._metrics.timers.labels(kind).inc()
+
+    async def _put_off(self, partition: Partition, kind: str, subject: str, until_ms: int) -> None:
+        self._metrics.partition_errors.labels("timers").inc()
+        with contextlib.suppress(PushError):  # it is due still, and comes again at once
+            await self._timers.put_off(partition, kind, subject, until_ms)
 
     async def _redeliver(self, subject: str, now_ms: int) -> None:
         device = DeviceId(subject)
@@ -133,6 +154,7 @@ class Redelivery:
         await self._mailboxes.lapse(MessageId(subject), now_ms)
 
     async def _look_for_shards(self, now_ms: int) -> None:
-        if now_ms >= self._shards_until_ms:
+        # A clock that went back must not keep an old answer alive.
+        if not now_ms < self._shards_until_ms <= now_ms + _SHARDS_CACHE_MS:
             self._shards_until_ms = now_ms + _SHARDS_CACHE_MS
             self._shards = frozenset(await self._leases.shards())

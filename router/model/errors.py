@@ -83,6 +83,10 @@ class StoreOutcomeUnknownError(StoreUnavailableError):
     """
 
 
+class StoreRefusedError(StoreUnavailableError):
+    """The store is there and cannot take the command now: no memory, no disk, no replicas."""
+
+
 class StoreReplyError(PushError):
     """The store answered one command with an error. Other commands are not concerned."""
 

@@ -16,6 +16,7 @@ from hiredis import ReplyError
 from router.model.errors import (
     PushError,
     StoreOutcomeUnknownError,
+    StoreRefusedError,
     StoreReplyError,
     StoreUnavailableError,
 )
@@ -55,7 +56,7 @@ class _Command:
 def _error_of(reply: ReplyError) -> PushError:
     text = str(reply)
     if (known := _REFUSED.get(text.partition(" ")[0])) is not None:
-        return StoreUnavailableError(known)
+        return StoreRefusedError(known)
     return StoreReplyError(f"The store refused a command: {text}")
 
 

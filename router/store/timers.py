@@ -40,6 +40,14 @@ class Timers:
             found.append((kind, subject))
         return found
 
+    async def put_off(self, partition: Partition, kind: str, subject: str, until_ms: int) -> None:
+        """Make a timer due at `until_ms`, unless it is set to a later time or gone."""
+        await self._store.batch.fcall(
+            self._store.library.function("timer_put_off"),
+            (keys.timers(partition),),
+            (f"{kind}:{subject}", until_ms),
+        )
+
     async def done(self, partition: Partition, kind: str, subject: str, due_ms: int) -> None:
         """Remove a timer, unless it was set anew to a time after `due_ms`."""
         await self._store.batch.fcall(

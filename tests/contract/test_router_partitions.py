@@ -148,6 +148,19 @@ async def test_what_a_sink_refuses_comes_again(stages: Stages) -> None:
     assert stages.count("pushwire_partition_errors_total", stage="receipts") == 2
 
 
+async def test_receipts_that_nobody_takes_do_not_keep_messages_from_expiring(
+    stages: Stages,
+) -> None:
+    device, sink = await stages.register(), Memory()
+    sink.failures = 1_000_000
+    async with running(stages.partitions("w", sink)):
+        sent = await stages.sender.send(stages.project, to(device, ttl_ms=50))
+        async with asyncio.timeout(10):
+            while await stages.events(sent) != ["accepted", "expired"]:  # noqa: ASYNC110 - a poll
+                await asyncio.sleep(0.01)
+        await eventually(lambda: stages.count("pushwire_outbox_depth") > 0)
+
+
 async def test_a_window_that_was_taken_is_not_given_again(stages: Stages) -> None:
     device = await stages.register()
     for _ in range(700):
