@@ -300,14 +300,19 @@ class Registry:
 
     async def _store_upstream(self, connection: Peer, device: DeviceId, action: Upstream) -> None:
         session = connection.session
-        error: str | None = None
+        known, error = True, None
         try:
-            if not await self._ledger.upstream(device, session.epoch, action.ref, action.data):
-                error = "The session is over; connect again."
+            known = await self._ledger.upstream(device, session.epoch, action.ref, action.data)
         except PushError:
             error = _AWAY
+        if not known:
+            error = "The session is over; connect again."
         if connection.open:
             connection.carry_out(session.on_done(action.ref, error, self._now_ms()))
+        if connection.open and not known:
+            # The hint of it was lost. Left alone, the device would ask again for ever.
+            displaced = Displace(device, session.epoch)
+            connection.carry_out(session.on_hint(displaced, self._now_ms()))
 
     def _unavailable(self, connection: Peer) -> None:
         if connection.open:
