@@ -1,7 +1,6 @@
 """The registry over a real store: attaches, hints, reads, displacement, and what breaks."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -15,29 +14,10 @@ from router.model.hint import Displace, Unregister
 from router.model.ids import DeviceId
 from router.registration import Registered
 from router.store import keys
-from router.store.connection import Store, StoreOptions
-from tests.support.valkey import Server, make_store, running_server
+from tests.support.valkey import Server
 from tests.support.waiting import eventually
 from tests.unit.shard.driver import message
-from tests.unit.shard.parts import Parts, Socket, open_parts
-
-
-@pytest.fixture
-async def parts(store: Store) -> AsyncIterator[Parts]:
-    async with open_parts(store) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def wounded() -> AsyncIterator[tuple[Parts, Server]]:
-    """Parts whose store of their own can be paused, and is not waited for long."""
-    with running_server() as server:
-        async with (
-            make_store(StoreOptions(url=server.url, deadline_s=0.2)) as store,
-            open_parts(store) as opened,
-        ):
-            yield opened, server
-            server.resume()
+from tests.unit.shard.parts import Parts, Socket
 
 
 def connects(parts: Parts, result: str) -> float:
