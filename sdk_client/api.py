@@ -140,10 +140,10 @@ def split_url(url: str, schemes: tuple[str, ...]) -> SplitResult:
     """Take a base URL apart, without a slash at its end.
 
     Raises:
-        ValueError: it has another scheme or no host.
+        ValueError: it has another scheme, no host, or a port that is none.
     """
     found = urlsplit(url)
-    if found.scheme not in schemes or not found.hostname:
+    if found.scheme not in schemes or not found.hostname or found.port == 0:
         raise ValueError(f"{url!r} is not a URL like {schemes[0]}://host:port")
     return SplitResult(found.scheme, found.netloc, found.path.rstrip("/"), "", "")
 

@@ -231,23 +231,25 @@ class Connection:
             self._wanted.clear()
             if self._ended:
                 return
-            await self._serve()
+            try:
+                await self._serve()
+            except Exception as error:  # noqa: BLE001 - the app would wait for ever; it is logged
+                _log.exception("connection.failed")
+                text = f"cannot connect: {type(error).__name__}: {error}"
+                self._lost(None, text)
 
     async def _serve(self) -> None:
         """Open a socket and serve it to its end."""
-        loop = asyncio.get_running_loop()
         try:
             socket = await self._open()
         except websockets.exceptions.InvalidStatus as refusal:
             response = refusal.response
             after_s = seconds(response.headers.get("Retry-After"))
             text = f"refused with HTTP {response.status_code}"
-            lost = self._session.on_lost(None, text, loop.time(), retry_after_s=after_s)
-            self.carry_out(lost)
+            self._lost(None, text, after_s)
             return
         except (OSError, websockets.exceptions.WebSocketException, EOFError) as error:
-            text = f"cannot connect: {str(error) or type(error).__name__}"
-            self.carry_out(self._session.on_lost(None, text, loop.time()))
+            self._lost(None, f"cannot connect: {str(error) or type(error).__name__}")
             return
         self._outgoing.clear()
         self._socket = socket
@@ -262,9 +264,11 @@ class Connection:
             socket.transport.abort()
             await socket.wait_closed()
             self._room.set()
-        code = socket.close_code or _ABNORMAL
-        reason = socket.close_reason or ""
-        self.carry_out(self._session.on_lost(code, reason, loop.time()))
+        self._lost(socket.close_code or _ABNORMAL, socket.close_reason or "")
+
+    def _lost(self, code: int | None, reason: str, retry_after_s: float | None = None) -> None:
+        now = asyncio.get_running_loop().time()
+        self.carry_out(self._session.on_lost(code, reason, now, retry_after_s=retry_after_s))
 
     async def _open(self) -> ClientConnection:
         dialect = self._session.options.dialect
