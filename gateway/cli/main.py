@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 it failed, and why stands on stderr; 2 bad usage or a bad 
 
 import argparse
 import importlib
+import os
 import pkgutil
 import sys
 import textwrap
@@ -83,7 +84,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after `pushwire`; those of the process by default.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    _open_standard_streams()
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:  # while commands are imported, too: that takes most of the start
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return EXIT_FAILED
+
+
+def _open_standard_streams() -> None:
+    """Point the standard streams that came closed at nothing.
+
+    Their numbers would go to the next sockets and files, and libuv aborts when it closes one.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
+def _run(words: list[str]) -> int:
     known = command_names()
     # A role's process shall not load what the other commands need.
     names = words[:1] if words and words[0] in known else known
@@ -95,11 +121,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(args, str(error), EXIT_USAGE)
     except PushError as error:
         return _complain(args, error.message, EXIT_FAILED)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
-        return EXIT_FAILED
 
 
 def _complain(args: argparse.Namespace, message: str, code: int) -> int:

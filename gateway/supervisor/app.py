@@ -108,9 +108,7 @@ class Supervisor:
             await role.ready.wait()
         self._write()
         here = self._endpoints()
-        line = f"ready api={here.api} devices={here.devices} ops={here.ops}\n"
-        sys.stdout.write(line)
-        sys.stdout.flush()
+        _tell(f"ready api={here.api} devices={here.devices} ops={here.ops}\n")
         self._context.ready({"api": here.api, "devices": here.devices, "ops": here.ops})
 
     async def _stop(self) -> None:
@@ -155,6 +153,17 @@ class Supervisor:
 
     def _write(self) -> None:
         write_endpoints(self._run_dir, self._endpoints())
+
+
+def _tell(line: str) -> None:
+    """Write to stdout, or, where nobody reads it, to nothing: that is no reason to stop."""
+    try:
+        sys.stdout.write(line)
+        sys.stdout.flush()
+    except OSError as error:
+        _log.warning("serve.ready_not_told", reason=error.strerror)
+        with Path(os.devnull).open("w") as nothing:  # the line is still in stdout's buffer
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 async def run(settings: Settings, context: RoleContext) -> None:

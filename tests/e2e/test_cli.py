@@ -1,11 +1,17 @@
 """The commands as a user types them, against a real gateway."""
 
+import asyncio
+import contextlib
 import json
+import sys
 from pathlib import Path
 
+import aiohttp
 import pytest
 
+from gateway.supervisor.ground import running_endpoints
 from tests.support.gateway import RunningGateway, pushwire
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.slow]
 
@@ -143,6 +149,38 @@ async def test_a_bad_certificate_stops_the_start(tmp_path: Path) -> None:
         assert err.startswith("pushwire serve: tls_cert and tls_key: accept the PEM files ")
         assert err.count("\n") == 1
         assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", ">/dev/full"])
+async def test_serve_needs_no_standard_streams(tmp_path: Path, streams: str) -> None:
+    ports = ("--api-port", "0", "--device-port", "0", "--ops-port", "0", "--drain-s", "0")
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-m", "gateway", "serve"),
+        *("--data-dir", str(tmp_path), *ports),
+    )
+
+    async def serves() -> bool:
+        endpoints = running_endpoints(tmp_path)
+        if endpoints is None:
+            return False
+        with contextlib.suppress(aiohttp.ClientError):
+            async with (
+                aiohttp.ClientSession() as http,
+                http.get(f"{endpoints.ops}/readyz") as is_up,
+            ):
+                return is_up.status == 200
+        return False
+
+    try:
+        served: bool = await eventually(serves, 45)
+        assert served
+        process.terminate()
+        async with asyncio.timeout(45):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @pytest.mark.parametrize(
