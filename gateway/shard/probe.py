@@ -187,12 +187,19 @@ class Probe:
             if not self._failed:
                 _log.warning("probe.failed", reason=str(error) or "time-out")
             self._failed = True
+            self._start_over()
         else:
             self.probe_ms = self._clock.now_ms()
             self._metrics.probe.set(1)
             if self._failed:
                 _log.info("probe.recovered")
             self._failed = False
+
+    def _start_over(self) -> None:
+        """Assume nothing: a crash of the store may have taken registration and route."""
+        self._registered = False
+        if self._peer is not None:
+            self._peer.close("lost")
 
     async def _once(self) -> None:
         peer = await self._connected()
