@@ -35,6 +35,8 @@ REFUSED_EXTRA: Final = 64
 BURST_S: Final = 1.0
 """Seconds' worth of handshakes that may come at once."""
 FULL_RETRY_S: Final = 5
+CLOCK_JUMP_MS: Final = 5_000
+"""So far apart the two clocks go when somebody has set the wall clock, or the machine slept."""
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("shard.listener")
 
@@ -123,6 +125,7 @@ class Listener:
         rate = settings.handshake_rate
         self._bucket = TokenBucket(rate, rate * BURST_S, clock.monotonic())
         self._wheel: TimerWheel[Connection] = TimerWheel(clock.now_ms())
+        self._wall_ahead_ms = self._ahead_ms(clock.now_ms())
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
@@ -213,9 +216,25 @@ class Listener:
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK_MS / 1000, self._tick)
         now_ms = self._clock.now_ms()
+        self._bear_jump(now_ms)
         for connection in self._wheel.advance(now_ms):
             try:
                 connection.tick(now_ms)
             except Exception:  # noqa: BLE001 - one broken session must not stop the others' clock
                 _log.exception("connection.tick_failed")
                 connection.abort()
+
+    def _ahead_ms(self, now_ms: int) -> int:
+        return now_ms - round(self._clock.monotonic() * 1000)
+
+    def _bear_jump(self, now_ms: int) -> None:
+        """Spare the sessions a jump of the wall clock: they would all seem silent at once."""
+        ahead_ms = self._ahead_ms(now_ms)
+        jump_ms = ahead_ms - self._wall_ahead_ms
+        self._wall_ahead_ms = ahead_ms
+        if abs(jump_ms) < CLOCK_JUMP_MS:
+            return
+        _log.warning("clock.jumped", by_ms=jump_ms)
+        for connection in self._wheel:
+            if connection.open:
+                connection.session.on_clock(jump_ms)

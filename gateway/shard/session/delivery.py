@@ -298,6 +298,12 @@ class Delivery:
     def _arm(self, at_ms: int) -> None:
         self.deadline_ms = min(self.deadline_ms, at_ms)
 
+    def _move_deadlines(self, by_ms: int) -> None:
+        self.deadline_ms += by_ms
+        self._retry_ms += by_ms
+        for flight in (self._flights or {}).values():
+            flight.due_ms += by_ms
+
     def _hold(self, message: MessageId, flight: Flight) -> None:
         if self._held is None:
             self._held = {}

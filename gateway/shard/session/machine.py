@@ -107,6 +107,11 @@ class Session(Delivery):
         """Take any sign of life: a frame, a ping, a pong."""
         self._alive_ms = now_ms
 
+    def on_clock(self, jump_ms: int) -> None:
+        """Take it that the clock was set: what is measured in time passed moves with it."""
+        self._alive_ms += jump_ms
+        self._move_deadlines(jump_ms)
+
     def on_message(self, payload: bytes | str, now_ms: int) -> Sequence[Action]:
         """Take one whole WebSocket message: str for text, bytes for binary."""
         if self.state is _CLOSED:

@@ -11,6 +11,7 @@ from tests.unit.shard.driver import (
     EPOCH,
     START_MS,
     Lead,
+    closed,
     fetch,
     frames,
     message,
@@ -282,3 +283,18 @@ def test_the_memory_of_nacks_is_bounded() -> None:
         live.nack(seq, retry_after=10 * seq)
     # 1 is the store's alone by now, which keeps its time too.
     assert fetch(live.later(30_000)).after_seq == 1
+
+
+@pytest.mark.parametrize("jump_ms", [3_600_000, -3_600_000])
+def test_a_clock_that_is_set_makes_no_message_late_and_no_device_silent(
+    live: Lead, jump_ms: int
+) -> None:
+    live.hint(1)
+    live.later(10_000)
+    live.session.on_clock(jump_ms)
+    live.now_ms += jump_ms
+    assert not live.later(4_999)
+    assert fetch(live.later(1)) == Fetch(0, MAX_FETCH)
+    live.fetched(window(head=1))
+    assert not live.later(344_000)
+    assert closed(live.later(1_000)) == 1001

@@ -19,11 +19,23 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
+from typing_extensions import override
 
+from gateway.process import Clock
 from gateway.shard.listener import RECEIVE_BUFFER, TokenBucket, socket_limit
 from tests.conformance.door import Client, open_door
-from tests.conformance.wire import close, opening_request
+from tests.conformance.wire import TEXT, close, frame, opening_request
 from tests.support.waiting import eventually
+
+
+class SetClock(Clock):
+    """A wall clock that somebody may set."""
+
+    ahead_ms = 0
+
+    @override
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead_ms
 
 
 async def refused(client: Client) -> bytes:
@@ -270,3 +282,16 @@ def test_without_descriptors_it_neither_spins_nor_stops_for_good(
 ) -> None:
     assert starved["held"] <= 10
     assert starved["spent_s"] < 0.25
+
+
+async def test_a_wall_clock_that_is_set_ends_no_session() -> None:
+    clock = SetClock()
+    async with open_door(clock) as door:
+        device = await door.device()
+        with capture_logs() as logs:
+            clock.ahead_ms = 3_600_000
+            await eventually(lambda: [line["event"] for line in logs] == ["clock.jumped"])
+            device.send(frame(TEXT, b'{"op":"ping"}'))
+            (pong,) = await device.frames(1)
+        assert pong.payload == b'{"op":"pong"}'
+        assert not door.shard.reasons
