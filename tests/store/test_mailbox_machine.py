@@ -130,7 +130,7 @@ class Machine(RuleBasedStateMachine):
     @rule(
         device=devices,
         ttl=st.sampled_from([0, 50, 1000, 100_000, 100_000]),
-        collapse=st.sampled_from(["", "", "", "k", "l|m"]),
+        collapse=st.sampled_from(["", "", "", "k", "l|m", "l|"]),
         delay=st.sampled_from([0, 0, 0, 80]),
         key=st.sampled_from(["", "", "", "i", "j"]),
         digest=st.sampled_from("de"),

@@ -75,13 +75,18 @@ local function settle(c)
   end
 end
 
+-- Tell whether a member of the index has no collapse key; one may end with a bar.
+local function is_plain(member)
+  return string.find(member, '^[^|]+|%d+|$') ~= nil
+end
+
 -- Make room for one message: the oldest that is not collapsible goes, or the oldest of all.
 local function make_room(c)
   local victim = call('ZRANGE', c.index, 0, 0, 'WITHSCORES')
-  if string.sub(victim[1], -1) ~= '|' then
+  if not is_plain(victim[1]) then
     local window = call('ZRANGE', c.index, 0, WINDOW - 1, 'WITHSCORES')
     for at = 3, #window, 2 do
-      if string.sub(window[at], -1) == '|' then
+      if is_plain(window[at]) then
         victim = {window[at], window[at + 1]}
         break
       end
