@@ -37,6 +37,19 @@ def add_settings(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
             )
 
 
+def unicode_text(word: str) -> str:
+    """Take a word that may go into JSON: the shell passes on any bytes.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no UTF-8.
+    """
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("must be text in UTF-8") from None
+    return word
+
+
 def settings_of(args: argparse.Namespace) -> Settings:
     """Read the settings, with the flags of a command.
 

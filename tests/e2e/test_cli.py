@@ -57,7 +57,7 @@ async def test_a_message_by_commands_alone(gateway: RunningGateway, tmp_path: Pa
     )
     assert code == 0, err
     token = json.loads(out)["token"]
-    words = ("--title", "Hello", "--data", "order=17", "--ttl", "60", "--priority", "high")
+    words = ("--title", "Hello", "--data", "order=17", "--ttl", "2419200", "--priority", "high")
     code, out, err = await pushwire("send", token, *words, *where, environment=environment)
     assert code == 0, err
     message_id = out.strip()
@@ -189,6 +189,10 @@ async def test_serve_needs_no_standard_streams(tmp_path: Path, streams: str) -> 
         (("serve", "--api-port", "x"), "--api-port: accepts a whole number from 0 to 65535"),
         (("doctor", "--durability", "never"), "--durability: accepts everysec or fsync"),
         (("nonsense",), "invalid choice: 'nonsense'"),
+        (("send", "t", "--data", "x"), "--data: takes NAME=VALUE, not 'x'"),
+        (("send", "t", "--title", "\udcff"), "--title: must be text in UTF-8"),
+        (("send", "t", "--data", "x=\udcff"), "--data: must be text in UTF-8"),
+        (("project", "create", "abc\udcff"), "name: must be text in UTF-8"),
     ],
 )
 async def test_bad_usage_exits_2_without_a_traceback(words: tuple[str, ...], says: str) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.api.projects_service import CreatedProject, ProjectsService, ServiceAccountFile
 from gateway.cli.api_client import api_url
-from gateway.cli.arguments import add_common, settings_of
+from gateway.cli.arguments import add_common, settings_of, unicode_text
 from gateway.cli.stores import open_store, run_async
 from gateway.cli.terminal import Terminal
 from gateway.process import Clock, Entropy
@@ -37,7 +37,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     create = actions.add_parser("create", help="make a project and its first keys")
-    create.add_argument("name", help="3 to 64 letters, digits, hyphens; gives the id")
+    create.add_argument(
+        "name", type=unicode_text, help="3 to 64 letters, digits, hyphens; gives the id"
+    )
     listed = actions.add_parser("list", help="show all projects")
     keys = actions.add_parser("keys", help="show a project's keys, without their secrets")
     keys.add_argument("name", help="the project's id")

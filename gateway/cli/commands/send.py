@@ -4,11 +4,10 @@ import argparse
 from typing import Final
 
 from gateway.cli.api_client import add_api_arguments, api_client
-from gateway.cli.arguments import add_common, settings_of
+from gateway.cli.arguments import add_common, settings_of, unicode_text
 from gateway.cli.stores import run_async
 from gateway.cli.terminal import Terminal
 from gateway.settings import Settings
-from router.model.errors import ErrorCode, PushError
 from router.model.message import Priority
 
 NAME: Final = "send"
@@ -26,14 +25,23 @@ Prints the message's id once it is stored.
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("token", help="the device's address, as its registration gave it")
-    parser.add_argument("--title", help="title of the notification")
-    parser.add_argument("--body", help="text of the notification")
     parser.add_argument(
-        "--data", action="append", default=[], metavar="NAME=VALUE", help="for the app; repeatable"
+        "token", type=unicode_text, help="the device's address, as its registration gave it"
+    )
+    parser.add_argument("--title", type=unicode_text, help="title of the notification")
+    parser.add_argument("--body", type=unicode_text, help="text of the notification")
+    parser.add_argument(
+        "--data",
+        action="append",
+        type=_pair,
+        default=[],
+        metavar="NAME=VALUE",
+        help="for the app; repeatable",
     )
     parser.add_argument("--ttl", type=float, metavar="SECONDS", help="how long it may wait")
-    parser.add_argument("--collapse-key", help="takes the place of a pending one with this key")
+    parser.add_argument(
+        "--collapse-key", type=unicode_text, help="takes the place of a pending one with this key"
+    )
     parser.add_argument("--priority", choices=[str(priority) for priority in Priority])
     add_api_arguments(parser)
     add_common(parser)
@@ -58,9 +66,9 @@ def _message(args: argparse.Namespace) -> dict[str, object]:
     if shown:
         message["notification"] = shown
     if args.data:
-        message["data"] = dict(_pair(text) for text in args.data)
+        message["data"] = dict(args.data)
     if args.ttl is not None:
-        message["ttl"] = f"{args.ttl:g}s"
+        message["ttl"] = f"{args.ttl:.9f}".rstrip("0").rstrip(".") + "s"
     for name in ("collapse_key", "priority"):
         if getattr(args, name):
             message[name] = getattr(args, name)
@@ -68,7 +76,7 @@ def _message(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _pair(text: str) -> tuple[str, str]:
-    name, found, value = text.partition("=")
+    name, found, value = unicode_text(text).partition("=")
     if not found:
-        raise PushError(ErrorCode.INVALID_ARGUMENT, f"--data takes NAME=VALUE, not {text!r}")
+        raise argparse.ArgumentTypeError(f"takes NAME=VALUE, not {text!r}")
     return name, value
