@@ -71,25 +71,25 @@ class Inboxes:
         Reads on a connection of its own, which it opens again as often as need be; what was read is
         trimmed.
         """
-        last = b"0-0"
+        last, failures = b"0-0", 0
         while True:
+            link: Link | None = None
             try:
                 link = await open_link(self._store.address, _PATIENCE_S)
-            except LinkError as error:
-                self._log.warning("inbox.disconnected", reason=str(error))
-                await asyncio.sleep(self._store.backoff_s(3))
-                continue
-            try:
                 while True:
-                    for identifier, hints in await self._read(link, shard, last):
+                    entries = await self._read(link, shard, last)
+                    failures = 0
+                    for identifier, hints in entries:
                         last = identifier
                         if hints:
                             yield int(identifier.partition(b"-")[0]), hints
             except (LinkError, TimeoutError) as error:
+                failures += 1
                 self._log.warning("inbox.disconnected", reason=str(error) or "no answer")
-                await asyncio.sleep(self._store.backoff_s(1))
+                await asyncio.sleep(self._store.backoff_s(failures))
             finally:
-                link.abort()
+                if link is not None:
+                    link.abort()
 
     async def _read(
         self, link: Link, shard: ShardId, last: bytes
