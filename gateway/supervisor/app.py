@@ -22,6 +22,7 @@ from gateway.supervisor.ground import (
     forget_endpoints,
     fresh_run_dir,
     reserve,
+    warn_of_store,
     write_endpoints,
 )
 from router.store.connection import Store, StoreOptions
@@ -207,5 +208,7 @@ async def run(settings: Settings, context: RoleContext) -> None:
                 context.entropy.bytes,
             )
         )
-        await client.check()
+        info = await client.check()
+        if store is None:
+            warn_of_store(info)
         await Supervisor(settings, context, run_dir, store).serve(client)

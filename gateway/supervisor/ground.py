@@ -9,11 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from gateway.embedded_store import is_alive
 from gateway.process import opening
 from gateway.settings import Settings, SettingsError
 from router.model.ids import SECRET_BYTES, new_secret
+from router.store.connection import StoreInfo
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("supervisor")
 
 
 class Endpoints(msgspec.Struct, frozen=True):
@@ -72,6 +76,18 @@ def admin_key(settings: Settings, entropy: Callable[[int], bytes]) -> str:
     fresh.write_text(key + "\n")
     fresh.replace(path)
     return key
+
+
+def warn_of_store(info: StoreInfo) -> None:
+    """Log what an external store may do with messages that were accepted."""
+    if not info.aof:
+        _log.warning("store.not_persistent", advice="set `appendonly yes` on the store")
+    if info.maxmemory_policy != "noeviction":
+        _log.warning(
+            "store.may_evict",
+            policy=info.maxmemory_policy,
+            advice="set `maxmemory-policy noeviction` on the store",
+        )
 
 
 @contextlib.contextmanager

@@ -54,8 +54,7 @@ def parse_url(url: str) -> Address:
     if parts.scheme == "unix":
         path = unquote(parts.path)
         if not path:
-            message = f"The store URL {url!r} names no socket; write unix:///path/to/store.sock"
-            raise ValueError(message)
+            raise ValueError("The store URL names no socket; write unix:///path/to/store.sock")
         number = int(options.get("db", "0"))
         return Address(path=path, username=username, password=password, database=number)
     if parts.scheme not in {"redis", "rediss"}:
@@ -207,7 +206,7 @@ async def open_link(address: Address, timeout_s: float) -> Link:
     except (OSError, TimeoutError) as error:
         if link is not None:
             link.abort()
-        message = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {str(error) or f'no answer within {timeout_s:g} s'}"
         raise LinkError(message) from error
     except BaseException:
         if link is not None:
