@@ -6,8 +6,8 @@ written anew only when the registration changes, or when as many ids were append
 
 Writing anew is atomic (temporary file, fsync, rename, fsync of the directory): whenever the process
 or the machine dies, the old or the new content is there. An append reaches the operating system
-before the ack leaves, so it survives the death of the process. It is not fsynced: a power failure
-loses ids only where their acks were lost as well, and the last line, if it is torn, is ignored.
+before the ack leaves, so it survives the death of the process. It is not fsynced: after a power
+failure a message may come again whose ack was lost too. The last line, if it is torn, is ignored.
 """
 
 import contextlib

@@ -70,7 +70,9 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self.store_errors = Counter(
-            "pushwire_store_errors", "Store connections lost.", registry=registry
+            "pushwire_store_errors",
+            "Store connections lost, and attempts that failed.",
+            registry=registry,
         )
         self.inbox_lag = Histogram(
             "pushwire_inbox_lag_seconds",
@@ -86,7 +88,7 @@ class Metrics:
         )
         self.timers_due = Gauge(
             "pushwire_timers_due",
-            "Timers that are due and wait.",
+            "Timers found due at the last look, at most 128 a partition.",
             registry=registry,
             multiprocess_mode="livesum",
         )
