@@ -7,7 +7,7 @@ no room is dropped, oldest first, and counted: those messages are delivered agai
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
@@ -18,7 +18,6 @@ from router.model.errors import StoreUnavailableError
 from router.model.ids import DeviceId, MessageId
 from router.model.mailbox import Ack
 from router.model.receipt import Event
-from router.policy.limits import WINDOW
 from router.policy.retry import Backoff
 from router.store.mailbox import Mailboxes
 from router.telemetry.metrics import Metrics
@@ -248,10 +247,8 @@ class Acks:
         device, epoch = key
         mailboxes = self._mailboxes
         try:
-            for marks in _windows(group.sent):
-                await mailboxes.mark_sent(device, epoch, marks, group.now_ms)
-            for acks in _windows(group.acks):
-                await mailboxes.ack(device, epoch, acks, group.now_ms, group.drops_known)
+            await mailboxes.mark_sent(device, epoch, group.sent, group.now_ms)
+            await mailboxes.ack(device, epoch, group.acks, group.now_ms, group.drops_known)
             for nack in group.nacks:
                 await mailboxes.nack(
                     device,
@@ -275,8 +272,3 @@ class Acks:
             _log.exception("acks.failed", device=device)
             return
         stored.append(group)
-
-
-def _windows(acks: Sequence[Ack]) -> Iterator[Sequence[Ack]]:
-    for start in range(0, len(acks), WINDOW):
-        yield acks[start : start + WINDOW]

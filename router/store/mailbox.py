@@ -29,14 +29,13 @@ from router.model.mailbox import (
 )
 from router.model.receipt import Event
 from router.model.status import MessageStatus
+from router.policy.limits import WINDOW
 from router.store import keys
 from router.store.connection import Store
 from router.store.devices import Devices, device_keys, optional_route, route, text
 from router.store.link import Argument, Reply, fields
 from router.store.messages import device_of, read_status
 
-_GROUP: Final = 128
-"""Messages in one call of a function."""
 _REFUSALS: Final = {
     -1: EnqueueResult.UNREGISTERED,
     -2: EnqueueResult.SENDER_ID_MISMATCH,
@@ -194,8 +193,8 @@ class Mailboxes(Devices):
         device has heard; 0 for nothing new.
         """
         head = device_keys(device)
-        for start in range(0, len(acks), _GROUP):
-            group = acks[start : start + _GROUP]
+        for start in range(0, len(acks), WINDOW):
+            group = acks[start : start + WINDOW]
             await self._store.batch.fcall(
                 self._function("ack"),
                 (*head, *(keys.message(ack.message) for ack in group)),
@@ -225,8 +224,8 @@ class Mailboxes(Devices):
         """Note that messages were written to the socket at their `sent_ms`."""
         del now_ms
         mailbox, index, _, timers, outbox = device_keys(device)
-        for start in range(0, len(acks), _GROUP):
-            group = acks[start : start + _GROUP]
+        for start in range(0, len(acks), WINDOW):
+            group = acks[start : start + WINDOW]
             await self._store.batch.fcall(
                 self._function("mark_sent"),
                 (mailbox, index, timers, outbox, *(keys.message(ack.message) for ack in group)),
