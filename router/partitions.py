@@ -106,7 +106,7 @@ class Partitions:
         """Renew what is owned, give up the surplus, take what is free up to the fair share."""
         now_ms, ttl_ms = self._now_ms(), int(self._lease_s * 1000)
         await self._leases.worker_renew(self._worker, now_ms, ttl_ms)
-        workers = await self._leases.workers(now_ms)
+        workers = await self._leases.workers(now_ms, ttl_ms)
         share = fair_share(len(workers), len(self._all))
         for partition in sorted(self._tasks)[share:]:
             self._stop(partition)

@@ -8,6 +8,8 @@ from router.store.connection import Store
 from router.store.inbox import Inboxes
 from router.store.link import fields
 
+_AHEAD_LEASES: Final = 10
+"""A worker's lease that ends later than so many from now was set by a clock that was wrong."""
 _INBOX_LEASES: Final = 10
 """An inbox outlives its shard's last lease by so many of them, then it goes by itself."""
 
@@ -66,12 +68,18 @@ class Leases:
         """Say that a worker is going."""
         await self._store.batch.call("ZREM", keys.WORKERS, worker)
 
-    async def workers(self, now_ms: int) -> list[str]:
-        """Give the live workers, sorted; forgets the dead."""
+    async def workers(self, now_ms: int, ttl_ms: int) -> list[str]:
+        """Give the live workers, sorted; forgets the dead.
+
+        Those that seem to live for much longer than `ttl_ms` died before a clock was set back.
+        """
         batch = self._store.batch
+        ahead_ms = now_ms + ttl_ms * _AHEAD_LEASES
         dead = batch.call("ZREMRANGEBYSCORE", keys.WORKERS, "-inf", now_ms)
+        ghosts = batch.call("ZREMRANGEBYSCORE", keys.WORKERS, f"({ahead_ms}", "+inf")
         live = batch.call("ZRANGE", keys.WORKERS, 0, -1)
         await dead
+        await ghosts
         return sorted(cast("bytes", name).decode() for name in fields(await live))
 
     async def partition_acquire(self, partition: Partition, worker: str, ttl_ms: int) -> bool:

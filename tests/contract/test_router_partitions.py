@@ -65,7 +65,7 @@ async def test_one_worker_takes_all_and_gives_all_up(stages: Stages) -> None:
         await eventually(lambda: worker.owned == set(all_partitions()))
         assert stages.count("pushwire_partitions_owned") == PARTITIONS
     assert worker.owned == frozenset()
-    assert await stages.leases.workers(stages.clock.now_ms()) == []
+    assert await stages.leases.workers(stages.clock.now_ms(), 6_000) == []
     for partition in all_partitions():
         assert await stages.leases.partition_acquire(partition, "heir", 1_000)
 
@@ -90,6 +90,15 @@ async def test_partitions_of_a_dead_worker_are_taken_over(stages: Stages) -> Non
     heir = stages.partitions("heir", Memory(), lease_s=0.6)
     async with running(heir):
         await eventually(lambda: heir.owned == set(all_partitions()))
+
+
+async def test_a_worker_that_died_before_the_clock_was_set_back_holds_no_share(
+    stages: Stages,
+) -> None:
+    await stages.leases.worker_renew("ghost", stages.clock.now_ms() + 3_600_000, 6_000)
+    worker = stages.partitions("heir", Memory(), lease_s=0.6)
+    async with running(worker):
+        await eventually(lambda: worker.owned == set(all_partitions()))
 
 
 async def test_a_lost_lease_ends_the_work_on_its_partition(stages: Stages) -> None:

@@ -48,4 +48,4 @@ async def test_a_worker_is_ready_works_and_leaves_nothing_behind(fresh_store_url
             await eventually(lambda: registry.get_sample_value(name, labels))
             context.stopping.set()
         assert await leases(store) == 0
-        assert await stages.leases.workers(stages.clock.now_ms()) == []
+        assert await stages.leases.workers(stages.clock.now_ms(), 6_000) == []

@@ -207,10 +207,10 @@ async def test_workers_share_partitions_by_lease(store: Store) -> None:
     mine, other = unique("w"), unique("w")
     await leases.worker_renew(mine, 1000, 500)
     await leases.worker_renew(other, 1000, 5000)
-    assert {mine, other} <= set(await leases.workers(1400))
-    assert mine not in await leases.workers(1600)
+    assert {mine, other} <= set(await leases.workers(1400, 1000))
+    assert mine not in await leases.workers(1600, 1000)
     await leases.worker_drop(other)
-    assert other not in await leases.workers(1600)
+    assert other not in await leases.workers(1600, 1000)
 
     partition = Partition("3f")
     assert await leases.partition_acquire(partition, mine, 60_000)
