@@ -123,9 +123,9 @@ class Shard:
                 read_inbox(self._inboxes, self._registry, context.metrics, context.clock.now_ms),
                 name="inbox",
             ),
-            self._group.create_task(self._probe.run(), name="probe"),
             self._group.create_task(self._count(context.metrics), name="tally"),
         ]
+        probe = self._group.create_task(self._probe.run(), name="probe")
         lease = self._group.create_task(self._hold_lease(), name="lease")
         stopping = self._group.create_task(_wait_for(context.stopping), name="stopping")
         try:
@@ -133,13 +133,13 @@ class Shard:
                 scheme = "wss" if self._settings.tls_cert else "ws"
                 context.ready({"url": f"{scheme}://{self._settings.host}:{port}"})
             await asyncio.wait({lease, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            probe.cancel()  # before it is stopped: its next round would register it again
             await self._leave(drained=stopping.done())
         finally:
-            for task in (*beside, lease, stopping):
+            for task in (*beside, probe, lease, stopping):
                 task.cancel()
 
     async def _leave(self, *, drained: bool) -> None:
-        await self._probe.stop()
         if drained:
             await drain(
                 self._listener,
@@ -152,6 +152,7 @@ class Shard:
             _log.error("shard.lease_lost", shard=self._name)
             await self._listener.close()
             await flush(self._ledger)
+        await self._probe.stop()
         self._flush_tally(self._context.metrics)
         self._ledger.stop()
         with contextlib.suppress(PushError, TimeoutError):
