@@ -263,6 +263,8 @@ class Connection:
             self._socket = None
             socket.transport.abort()
             await socket.wait_closed()
+            # What this socket did not take, no other one will.
+            self._outgoing.clear()
             self._room.set()
         self._lost(socket.close_code or _ABNORMAL, socket.close_reason or "")
 

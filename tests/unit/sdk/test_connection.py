@@ -5,9 +5,14 @@ import logging
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
-from sdk_client import ConnectionState, Device
+from sdk_client import ConnectionState, Device, DisplacedError
+from sdk_client.connection import MAX_OUTGOING
+from sdk_client.events import Transmit
 from sdk_client.state import Registration, StateFile
+from sdk_client.wire import SUBPROTOCOL_MSGPACK, encode
 
 
 def state_with(path: Path, device_url: str) -> Path:
@@ -53,3 +58,26 @@ async def test_whatever_goes_wrong_is_told_and_tried_again(
         await waiting
     assert "cannot connect: UnicodeError" in reports[1]
     assert "connection.failed" in caplog.messages
+
+
+async def test_nobody_waits_for_room_on_a_connection_that_is_over(tmp_path: Path) -> None:
+    async def displace(socket: ServerConnection) -> None:
+        await socket.recv()
+        welcome = {"session": "s", "device_id": "d", "heartbeat": 60.0, "pending": 0, "time": 0}
+        await socket.send(encode({"op": "welcome", **welcome}))
+        await socket.close(4002, "displaced")
+
+    listening = serve(displace, "127.0.0.1", 0, subprotocols=[Subprotocol(SUBPROTOCOL_MSGPACK)])
+    async with asyncio.timeout(20), listening as server:
+        port: int = next(iter(server.sockets)).getsockname()[1]
+        path = state_with(tmp_path / "device.json", f"ws://127.0.0.1:{port}")
+
+        def on_state(state: ConnectionState, _detail: str) -> None:
+            if state is ConnectionState.CONNECTED:  # more than the socket will take
+                outgoing.extend([Transmit(bytes(65_536))] * (2 * MAX_OUTGOING))
+
+        async with Device.load(path, on_state=on_state) as device:
+            outgoing = device._core._connection._outgoing
+            with pytest.raises(DisplacedError):
+                await anext(device.messages())
+            await device._core.engage("m" * 27, "opened", "")
