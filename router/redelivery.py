@@ -154,7 +154,8 @@ class Redelivery:
         await self._mailboxes.lapse(MessageId(subject), now_ms)
 
     async def _look_for_shards(self, now_ms: int) -> None:
-        # A clock that went back must not keep an old answer alive.
+        # A clock that went back must not keep an old answer alive. Partitions that look at the same
+        # time each ask: to those that took the answer for known, no shard would live.
         if not now_ms < self._shards_until_ms <= now_ms + _SHARDS_CACHE_MS:
-            self._shards_until_ms = now_ms + _SHARDS_CACHE_MS
             self._shards = frozenset(await self._leases.shards())
+            self._shards_until_ms = now_ms + _SHARDS_CACHE_MS

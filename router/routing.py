@@ -1,28 +1,37 @@
 """Hints on their way to shards: fast, never needed.
 
 Before: `router.send`, `router.redelivery`, `router.registration`. After: `router.store.inbox`, then
-`gateway.shard.inbox`. Hints for one shard leave as one inbox entry: those of one loop tick, and
-those that gathered while the entry before was on its way. Losing one is harmless, for the mailbox
-holds the message and its timer comes back to it; so nothing here waits long, and nothing raises.
+`gateway.shard.inbox`. Hints for one shard leave together, many in one inbox entry: those of one
+loop tick, and those that gathered while the ones before were on their way. Where too many gather,
+what is left of a message is that its device is to be woken. Losing a hint is harmless, for the
+mailbox holds the message and its timer comes back to it; so nothing here waits, and nothing raises.
 """
 
 import asyncio
 from typing import Final
 
+import msgspec
 import structlog
 
 from router.model.errors import PushError
-from router.model.hint import Hint, Route
-from router.model.ids import ShardId
+from router.model.hint import Deliver, Hint, Route, Wake
+from router.model.ids import DeviceId, ShardId
 from router.store.inbox import Inboxes
 from router.telemetry.metrics import Metrics
 
 MAX_BUFFERED: Final = 5_000
-"""Hints that wait for one shard; one more is dropped."""
+"""Hints that wait for one shard, and devices that are to be woken besides."""
 MAX_ENTRY: Final = 256
 """Hints in one inbox entry."""
 
 _log = structlog.stdlib.get_logger(__name__)
+
+
+class _Waiting(msgspec.Struct):
+    """What leaves for one shard next."""
+
+    hints: list[Hint] = []
+    wakes: dict[DeviceId, Wake] = {}
 
 
 class Routing:
@@ -31,25 +40,25 @@ class Routing:
     Args:
         inboxes: where they go.
         metrics: counts hints, and those that were dropped.
-        limit: the most that waits for one shard.
+        limit: the most hints that wait for one shard, and the most wakes.
     """
 
     def __init__(self, inboxes: Inboxes, metrics: Metrics, limit: int = MAX_BUFFERED) -> None:
         self._inboxes = inboxes
         self._metrics = metrics
         self._limit = limit
-        self._buffers: dict[ShardId, list[Hint]] = {}
+        self._waiting: dict[ShardId, _Waiting] = {}
         self._tasks: dict[ShardId, asyncio.Task[None]] = {}
 
     def hint(self, route: Route, hint: Hint) -> None:
         """Send a hint to the shard of a route, soon; where that fails it is counted and lost."""
-        buffer = self._buffers.get(route.shard)
-        if buffer is None:
-            buffer = self._buffers[route.shard] = []
-        if len(buffer) >= self._limit:
-            self._metrics.hints_dropped.labels("full").inc()
-            return
-        buffer.append(hint)
+        waiting = self._waiting.get(route.shard)
+        if waiting is None:
+            waiting = self._waiting[route.shard] = _Waiting()
+        if len(waiting.hints) < self._limit:
+            waiting.hints.append(hint)
+        else:
+            self._shorten(waiting, hint)
         if route.shard not in self._tasks:
             loop = asyncio.get_running_loop()
             self._tasks[route.shard] = loop.create_task(self._drain(route.shard), name="routing")
@@ -59,12 +68,25 @@ class Routing:
         while self._tasks:
             await asyncio.wait(list(self._tasks.values()))
 
+    def _shorten(self, waiting: _Waiting, hint: Hint) -> None:
+        """Keep of a hint what can be kept in little room."""
+        stored = isinstance(hint, Wake) or (isinstance(hint, Deliver) and hint.seq > 0)
+        if stored and (hint.device in waiting.wakes or len(waiting.wakes) < self._limit):
+            waiting.wakes[hint.device] = Wake(hint.device, hint.epoch)
+            self._metrics.hints_dropped.labels("shortened").inc()
+        else:
+            self._metrics.hints_dropped.labels("full").inc()
+
     async def _drain(self, shard: ShardId) -> None:
-        """Append until the shard's buffer is empty. Its owner is this object: one a shard."""
+        """Append until nothing waits for the shard. Its owner is this object: one a shard."""
         try:
-            while hints := self._buffers.pop(shard, None):
-                for start in range(0, len(hints), MAX_ENTRY):
-                    await self._append(shard, hints[start : start + MAX_ENTRY])
+            while waiting := self._waiting.pop(shard, None):
+                hints = [*waiting.hints, *waiting.wakes.values()]
+                # At once: one after another, a slow store would let in an entry a round trip.
+                async with asyncio.TaskGroup() as tasks:
+                    for start in range(0, len(hints), MAX_ENTRY):
+                        entry = hints[start : start + MAX_ENTRY]
+                        tasks.create_task(self._append(shard, entry))
         finally:
             del self._tasks[shard]
 

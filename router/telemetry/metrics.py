@@ -108,7 +108,7 @@ class Metrics:
         self.hints = Counter("pushwire_hints", "Hints appended to inboxes.", registry=registry)
         self.hints_dropped = Counter(
             "pushwire_hints_dropped",
-            "Hints lost on their way to a shard, by reason; timers deliver again.",
+            "Hints lost or shortened to a wake on their way to a shard, by reason.",
             ["reason"],
             registry=registry,
         )

@@ -1,5 +1,7 @@
 """Timers over a real store: nothing that was accepted is forgotten."""
 
+import asyncio
+
 import pytest
 import structlog
 
@@ -225,3 +227,22 @@ async def test_timers_of_a_partition_of_somebody_else_are_left_alone(stages: Sta
     partition = partition_of(device.device_id)
     assert await stages.redelivery.run_once(partition, "an impostor") == 0
     assert await stages.events(sent) == ["accepted"]
+
+
+async def test_partitions_that_look_for_shards_together_all_wake_their_sessions(
+    stages: Stages,
+) -> None:
+    shard = await stages.shard()
+    devices = [await stages.register() for _ in range(8)]
+    epochs = [(await stages.attach(device, shard)).epoch for device in devices]
+    for device in devices:
+        await stages.sender.send(stages.project, to(device, ttl_ms=3_600_000))
+    partitions = {partition_of(device.device_id) for device in devices}
+    for partition in partitions:
+        assert await stages.leases.partition_acquire(partition, _WORKER, 60_000)
+    stages.clock.ahead_ms += 16_000
+    async with asyncio.TaskGroup() as tasks:
+        for partition in partitions:
+            tasks.create_task(stages.redelivery.run_once(partition, _WORKER))
+    woken = {hint.device: hint.epoch for hint in await wakes(stages, shard)}
+    assert woken == dict(zip((device.device_id for device in devices), epochs, strict=True))

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from router.model.errors import StoreOutcomeUnknownError, StoreUnavailableError
-from router.model.hint import Route, Wake
-from router.routing import Routing
+from router.model.hint import Deliver, Hint, Route, Wake
+from router.model.ids import DeviceId, MessageId
+from router.routing import MAX_ENTRY, Routing
 from router.send import Item, Sender
 from router.store import keys
 from router.store.connection import StoreOptions
@@ -94,14 +95,38 @@ async def test_hints_are_dropped_not_kept_while_the_store_is_away(
     assert stages.count("pushwire_hints_dropped_total", reason="store") == 3
 
 
-async def test_a_full_buffer_drops_the_hint_that_came_last(stages: Stages) -> None:
+async def test_where_too_many_messages_wait_their_devices_are_woken(stages: Stages) -> None:
     device, shard = await stages.register(), await stages.shard()
     routing = Routing(stages.inboxes, stages.metrics, limit=2)
-    for _ in range(3):
-        routing.hint(Route(shard, 1), Wake(device.device_id, 1))
+    messages = [
+        Deliver(device.device_id, 1, seq, MessageId(f"m{seq}"), 10, b"frame") for seq in range(1, 7)
+    ]
+    for message in messages:
+        routing.hint(Route(shard, 1), message)
     await routing.flush()
-    assert stages.count("pushwire_hints_dropped_total", reason="full") == 1
-    assert len(await stages.inbox(shard)) == 2
+    assert stages.count("pushwire_hints_dropped_total", reason="shortened") == 4
+    assert await stages.inbox(shard) == [*messages[:2], Wake(device.device_id, 1)]
+
+
+async def test_a_full_buffer_drops_what_cannot_be_shortened(stages: Stages) -> None:
+    shard = await stages.shard()
+    routing = Routing(stages.inboxes, stages.metrics, limit=2)
+    live = [Deliver(DeviceId(f"d{n}"), 1, 0, MessageId(f"m{n}"), 10, b"") for n in range(3)]
+    wakes = [Wake(DeviceId(f"d{n}"), 1) for n in range(3)]
+    hints: list[Hint] = [*live, *wakes]
+    for hint in hints:
+        routing.hint(Route(shard, 1), hint)
+    await routing.flush()
+    assert stages.count("pushwire_hints_dropped_total", reason="full") == 2
+    assert await stages.inbox(shard) == [*live[:2], *wakes[:2]]
+
+
+async def test_many_hints_leave_together_and_in_order(stages: Stages) -> None:
+    device, shard = await stages.register(), await stages.shard()
+    sent = [Wake(device.device_id, epoch) for epoch in range(3 * MAX_ENTRY + 1)]
+    for hint in sent:
+        stages.routing.hint(Route(shard, 1), hint)
+    assert await stages.inbox(shard) == sent
 
 
 async def test_what_cannot_be_withdrawn_does_not_stop_the_others(
