@@ -43,6 +43,8 @@ PROJECT: Final = ProjectId("_probe")
 INTERVAL_S: Final = 2.0
 TIMEOUT_S: Final = 4.0
 TTL_MS: Final = 10_000
+KEPT_MS: Final = 600_000
+"""A shard that is killed leaves its probe's device behind for so long."""
 _POLL_S: Final = 0.02
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("shard.probe")
@@ -246,6 +248,7 @@ class Probe:
             hashed = secret_hash(self._credential)
             await self._mailboxes.register(device, self._nonce, hashed, now_ms)
             self._registered = True
+        await self._mailboxes.keep_for(self._device, KEPT_MS)
         if self._peer is None or not self._peer.open:
             self._peer = ProbePeer(self._registry, self._dialect, self._limits, self._clock)
             self._peer.connect(self._credential)

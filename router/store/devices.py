@@ -87,6 +87,10 @@ class Devices:
             )
         )
 
+    async def keep_for(self, device: DeviceId, ttl_ms: int) -> None:
+        """Have a registration end by itself after `ttl_ms`, unless this is called again."""
+        await self._store.batch.call("PEXPIRE", keys.mailbox(device), ttl_ms)
+
     async def device(self, device: DeviceId) -> Device | None:
         """Read a registration; None where there is none.
 

@@ -74,6 +74,15 @@ async def test_a_message_that_comes_through_is_told(parts: Parts) -> None:
     assert not any(await leftovers(parts, probe))
 
 
+async def test_the_device_of_a_shard_that_is_killed_ends_by_itself(parts: Parts) -> None:
+    probe = make(parts)
+    async with reading(parts), running(probe):
+        await eventually(lambda: probe.probe_ms)
+        left_ms = await parts.stages.store.batch.call("PTTL", keys.mailbox(probe._device))
+        assert isinstance(left_ms, int)
+        assert 0 < left_ms <= module.KEPT_MS
+
+
 @pytest.mark.slow
 async def test_a_broken_way_is_told_once_and_so_is_its_repair(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
