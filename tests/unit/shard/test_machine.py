@@ -292,6 +292,13 @@ def test_any_sign_of_life_keeps_the_session() -> None:
     assert closed(lead.later(45_000)) == 1001
 
 
+def test_a_clock_that_jumps_makes_nobody_idle(live: Lead) -> None:
+    live.session.on_clock(10**9)
+    live.now_ms += 10**9
+    assert live.later(359_999) == []
+    assert closed(live.later(1)) == 1001
+
+
 def test_a_session_that_ends_gives_up_its_route(live: Lead) -> None:
     assert live.session.on_closed(live.now_ms) == (Detach(),)
     assert live.session.state is State.CLOSED

@@ -6,7 +6,17 @@ import msgpack
 import pytest
 
 from gateway.shard.dialects import discover
-from gateway.shard.events import Engaged, Send, State, Upstream
+from gateway.shard.events import (
+    MAX_FETCH,
+    Acked,
+    Engaged,
+    Fetch,
+    Nacked,
+    Send,
+    Sent,
+    State,
+    Upstream,
+)
 from gateway.shard.session import Session
 from router.model.ids import DeviceId
 from router.model.mailbox import Attached, AttachResult
@@ -18,10 +28,12 @@ from tests.unit.shard.driver import (
     START_MS,
     Lead,
     closed,
+    fetch,
     frames,
     message,
     of,
     only,
+    window,
 )
 
 
@@ -50,6 +62,25 @@ def test_a_time_to_come_counts_as_now(live: Lead) -> None:
 def test_an_engagement_with_a_message_of_another_device_is_refused(live: Lead, text: str) -> None:
     (error,) = frames(live.gets(op="event", id=text, event="opened"))
     assert (error["code"], error["ref"]) == ("INVALID_ARGUMENT", text)
+
+
+# Done with, or not.
+
+
+def test_an_ack_makes_room_for_what_waits_and_ends_the_message() -> None:
+    live = Lead(window=1).live(window(1, head=2, more=True))
+    acked, read = live.ack(1)
+    assert isinstance(acked, Acked)
+    assert read == Fetch(1, 1)
+    assert not live.nack(1)
+
+
+def test_a_nack_tells_that_the_message_was_sent_and_comes_back_to_it(live: Lead) -> None:
+    live.hint(1)
+    marked, nacked = live.nack(1, retry_after=2)
+    assert isinstance(marked, Sent)
+    assert isinstance(nacked, Nacked)
+    assert fetch(live.later(2_000)) == Fetch(0, MAX_FETCH)
 
 
 # Upstream.
