@@ -10,6 +10,7 @@ from gateway.embedded_store.directory import (
     DirectoryLock,
     StoreError,
     own_directory,
+    using,
 )
 from gateway.embedded_store.leftover import is_alive
 from gateway.embedded_store.server import EmbeddedStore, borrowed_store, find_binary, running_url
@@ -24,4 +25,5 @@ __all__ = [
     "is_alive",
     "own_directory",
     "running_url",
+    "using",
 ]

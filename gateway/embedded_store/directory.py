@@ -6,6 +6,7 @@ import fcntl
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -37,6 +38,23 @@ class DirectoryBusyError(StoreError):
         self.pid = pid
 
 
+@contextlib.contextmanager
+def using(data_dir: Path) -> Iterator[None]:
+    """Tell in words, instead of by an OSError, that the directory or a file in it is of no use.
+
+    Raises:
+        StoreError: something cannot be made, read or written there.
+    """
+    try:
+        yield
+    except OSError as error:
+        inside = error.filename if error.filename != str(data_dir) else None
+        where = f" ({inside})" if inside else ""
+        raise StoreError(
+            f"{data_dir} cannot be the data directory: {error.strerror}{where}"
+        ) from error
+
+
 class DirectoryLock:
     """Ownership of a data directory, held until `release` or the end of the process.
 
@@ -46,11 +64,13 @@ class DirectoryLock:
 
     Raises:
         DirectoryBusyError: another process holds it.
+        StoreError: it cannot be made or written.
     """
 
     def __init__(self, data_dir: Path, holder: str) -> None:
-        _make_private(data_dir)
-        self._fd = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with using(data_dir):
+            _make_private(data_dir)
+            self._fd = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -85,12 +105,9 @@ async def own_directory(data_dir: Path, holder: str) -> DirectoryLock:
 
 
 def _make_private(data_dir: Path) -> None:
-    try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not any(data_dir.iterdir()):
-            data_dir.chmod(0o700)
-    except OSError as error:
-        raise StoreError(f"{data_dir} cannot be the data directory: {error.strerror}") from error
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not any(data_dir.iterdir()):
+        data_dir.chmod(0o700)
 
 
 def url_of(socket: Path) -> str:

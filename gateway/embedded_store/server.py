@@ -23,6 +23,7 @@ from gateway.embedded_store.directory import (
     prepare_folder,
     remove,
     url_of,
+    using,
 )
 from gateway.embedded_store.leftover import ask, evict
 from gateway.settings import inherited_environment
@@ -72,10 +73,13 @@ class EmbeddedStore:
             StoreError: no binary, or the server ended; the text holds the end of its log.
         """
         binary = find_binary()
-        prepare_folder(self._data_dir, self._socket)
-        await evict(self._data_dir, self._socket)
         log_path = self._data_dir / "store.log"
-        with _open_log(log_path) as log:
+        with using(self._data_dir):
+            prepare_folder(self._data_dir, self._socket)
+        await evict(self._data_dir, self._socket)
+        with using(self._data_dir):
+            opened = _open_log(log_path)
+        with opened as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(str(binary), *self._arguments()),
                 stdin=asyncio.subprocess.DEVNULL,

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from gateway.embedded_store import is_alive
+from gateway.embedded_store import is_alive, using
 from gateway.process import opening
 from gateway.settings import Settings, SettingsError
 from router.model.ids import SECRET_BYTES, new_secret
@@ -36,8 +36,9 @@ def fresh_run_dir(data_dir: Path) -> Path:
     """Give an empty `run` directory, without what an earlier `serve` left."""
     run_dir = data_dir / "run"
     shutil.rmtree(run_dir, ignore_errors=True)
-    (run_dir / "metrics").mkdir(parents=True, mode=0o700)
-    run_dir.chmod(0o700)
+    with using(data_dir):
+        (run_dir / "metrics").mkdir(parents=True, mode=0o700)
+        run_dir.chmod(0o700)
     return run_dir
 
 
@@ -67,14 +68,15 @@ def admin_key(settings: Settings, entropy: Callable[[int], bytes]) -> str:
     if settings.admin_key:
         return settings.admin_key
     path = settings.data_dir / "admin.key"
-    with contextlib.suppress(FileNotFoundError):
-        if key := path.read_text().strip():
-            return key
-    key = "pa_" + new_secret(entropy(SECRET_BYTES))
-    fresh = path.with_suffix(f".{os.getpid()}")
-    fresh.touch(mode=0o600)
-    fresh.write_text(key + "\n")
-    fresh.replace(path)
+    with using(settings.data_dir):
+        with contextlib.suppress(FileNotFoundError):
+            if key := path.read_text().strip():
+                return key
+        key = "pa_" + new_secret(entropy(SECRET_BYTES))
+        fresh = path.with_suffix(f".{os.getpid()}")
+        fresh.touch(mode=0o600)
+        fresh.write_text(key + "\n")
+        fresh.replace(path)
     return key
 
 

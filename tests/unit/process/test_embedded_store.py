@@ -160,6 +160,16 @@ async def test_server_that_cannot_start_says_why(tmp_path: Path, tie: Callable[[
         await store.start()
 
 
+@pytest.mark.parametrize("name", ["lock", "store.log"])
+async def test_directory_with_a_file_that_cannot_be_written_is_refused(
+    tmp_path: Path, tie: Callable[[], None], name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(StoreError, match=rf"{tmp_path} cannot be the data .* \(.*{name}\)"):
+        async with borrowed_store(tmp_path, fsync=False, holder="test", tie=tie):
+            pass
+
+
 async def test_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be the data directory"):
