@@ -26,9 +26,9 @@ class Leases:
 
     async def shard_renew(self, shard: ShardId, value: bytes, ttl_ms: int) -> None:
         """Say that a shard lives, for `ttl_ms` from now; `value` is what it tells of itself."""
-        batch = self._store.batch
-        lease = batch.call("SET", keys.shard_lease(shard), value, "PX", ttl_ms)
-        listed = batch.call("SADD", keys.SHARDS, shard)
+        batch, function = self._store.batch, self._store.library.function
+        lease = batch.fcall(function("lease_renew"), (keys.shard_lease(shard),), (value, ttl_ms))
+        listed = batch.fcall(function("shard_list"), (keys.SHARDS,), (shard,))
         kept = batch.call("PEXPIRE", keys.shard_inbox(shard), ttl_ms * _INBOX_LEASES)
         await lease
         await listed
@@ -62,7 +62,9 @@ class Leases:
 
     async def worker_renew(self, worker: str, now_ms: int, ttl_ms: int) -> None:
         """Say that a worker lives, for `ttl_ms` from now."""
-        await self._store.batch.call("ZADD", keys.WORKERS, now_ms + ttl_ms, worker)
+        await self._store.batch.fcall(
+            self._store.library.function("worker_list"), (keys.WORKERS,), (worker, now_ms + ttl_ms)
+        )
 
     async def worker_drop(self, worker: str) -> None:
         """Say that a worker is going."""

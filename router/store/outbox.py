@@ -30,14 +30,14 @@ class Outbox:
 
     async def take_over(self, partition: Partition, group: str) -> None:
         """Prepare to read a partition: it goes on behind what its last reader has dealt with."""
-        with contextlib.suppress(StoreReplyError):  # the group is there
-            await self._store.batch.call(
-                "XGROUP", "CREATE", keys.outbox(partition), group, "0", "MKSTREAM"
-            )
-        for info in await self._groups(partition):
-            if info["name"] == group.encode():
-                cursor = cast("bytes", info["last-delivered-id"]).decode()
-                self._cursors[(partition, group)] = cursor
+        cursor = await self._cursor(partition, group)
+        if cursor is None:
+            with contextlib.suppress(StoreReplyError):  # it has come to be meanwhile
+                await self._store.batch.call(
+                    "XGROUP", "CREATE", keys.outbox(partition), group, "0", "MKSTREAM"
+                )
+            cursor = await self._cursor(partition, group)
+        self._cursors[(partition, group)] = cursor or "0-0"
 
     async def read(self, partition: Partition, group: str, limit: int) -> list[tuple[str, Receipt]]:
         """Read up to `limit` entries behind the cursor as (entry id, event); does not wait.
@@ -71,6 +71,12 @@ class Outbox:
         length = cast("int", await self._store.batch.call("XLEN", keys.outbox(partition)))
         lags = [info.get("lag") for info in await self._groups(partition)]
         return max((lag if isinstance(lag, int) else length for lag in lags), default=length)
+
+    async def _cursor(self, partition: Partition, group: str) -> str | None:
+        for info in await self._groups(partition):
+            if info["name"] == group.encode():
+                return cast("bytes", info["last-delivered-id"]).decode()
+        return None
 
     async def _groups(self, partition: Partition) -> list[dict[str, Reply]]:
         try:

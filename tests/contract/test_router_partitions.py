@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 
-from router.model.ids import PARTITIONS, Partition, all_partitions, partition_of
+from router.model.ids import PARTITIONS, Partition, ShardId, all_partitions, partition_of
 from router.model.mailbox import Ack
 from router.model.receipt import Event, Receipt
 from router.partitions import Partitions, fair_share
@@ -155,6 +155,23 @@ async def test_what_a_sink_refuses_comes_again(stages: Stages) -> None:
     async with running(stages.partitions("w", sink)):
         await eventually(lambda: sink.events_of(sent) == [Event.ACCEPTED])
     assert stages.count("pushwire_partition_errors_total", stage="receipts") == 2
+
+
+@pytest.mark.slow
+async def test_a_store_out_of_memory_lets_messages_expire_and_receipts_out(
+    stages: Stages,
+) -> None:
+    device, before, sink = await stages.register(), Memory(), Memory()
+    async with running(stages.partitions("first", before, lease_s=0.6)):
+        sent = await stages.sender.send(stages.project, to(device, ttl_ms=2_000))
+        await eventually(lambda: before.events_of(sent))
+    shard = ShardId("shard-of-a-full-store")
+    await stages.inboxes.open(shard)
+    await stages.store.batch.call("CONFIG", "SET", "maxmemory", 1)
+    async with running(stages.partitions("second", sink, lease_s=0.6)):
+        await eventually(lambda: Event.EXPIRED in sink.events_of(sent))
+        await stages.leases.shard_renew(shard, b"{}", 6_000)
+        assert shard in await stages.leases.shards()
 
 
 async def test_receipts_that_nobody_takes_do_not_keep_messages_from_expiring(
