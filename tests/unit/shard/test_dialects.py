@@ -197,12 +197,14 @@ def test_deep_nesting_is_read_or_refused(dialect: Dialect, depth: int, key: str)
         assert isinstance(frame, SendFrame)
 
 
+@pytest.mark.slow
 @given(frame=st.dictionaries(st.sampled_from(["op", "id", "ids", "data", "at"]) | _texts, _plain))
 @pytest.mark.parametrize("name", sorted(DIALECTS))
 def test_any_map_is_read_or_refused(name: str, frame: dict[str, object]) -> None:
     _read_or_refuse(DIALECTS[name], WRITERS[name](frame))
 
 
+@pytest.mark.slow
 @given(
     op=st.sampled_from(["connect", "ack", "nack", "event", "send", "ping", "other"]),
     rest=st.fixed_dictionaries(

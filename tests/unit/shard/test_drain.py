@@ -121,6 +121,7 @@ async def test_without_devices_there_is_nothing_to_wait_for(port: Port) -> None:
         await port.drain(3600.0)
 
 
+@pytest.mark.slow
 async def test_devices_are_told_in_waves(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAVE", 1)
     monkeypatch.setattr(module, "MAX_WAVES", 3)

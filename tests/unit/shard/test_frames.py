@@ -248,6 +248,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 places = st.lists(st.integers(0, 5000), max_size=20)
 
 
+@pytest.mark.slow
 @given(streams(), places)
 def test_however_a_stream_is_cut_its_events_are_the_same(
     stream: tuple[bytes, list[Event]], at: list[int]
@@ -257,6 +258,7 @@ def test_however_a_stream_is_cut_its_events_are_the_same(
     assert read(*each(data)) == events
 
 
+@pytest.mark.slow
 @given(
     streams(), places, st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=5)
 )

@@ -94,6 +94,7 @@ _stored: st.SearchStrategy[object] = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(max_size=5), _stored, max_size=5))
 def test_a_stored_frame_is_transcoded(stored: dict[str, object]) -> None:
     text = DIALECT.message(msgpack.packb(stored))

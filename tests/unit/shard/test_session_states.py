@@ -152,6 +152,7 @@ def _take(lead: Lead, cause: Input, step: Step) -> None:
     assert session.in_flight <= lead.limits.window
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cause", Input)
 @pytest.mark.parametrize("state", State)
 def test_an_input_is_an_error_or_leads_where_the_table_says(state: State, cause: Input) -> None:
