@@ -42,19 +42,20 @@ class Way:
         self._context = context
         self._line = Line(context)
         self._open_until = float("inf")
-        self._waiting: deque[Item] = deque()
+        self._waiting: deque[tuple[Item, ...]] = deque()
         self.end: End | None = None
         self.buffered = 0
         """Bytes that the reader's slowness holds up."""
         self.stuck = False
         self.on_drained: Callable[[], None] = lambda: None
 
-    def send(self, item: Item) -> None:
+    def send(self, *items: Item) -> None:
+        """Send; what is written at once arrives at once."""
         if self.stuck:
-            self._waiting.append(item)
-            self.buffered += 0 if isinstance(item, Closing) else len(item)
+            self._waiting.append(items)
+            self.buffered += sum(0 if isinstance(item, Closing) else len(item) for item in items)
         else:
-            self._fly(item)
+            self._fly(items)
 
     def release(self) -> None:
         """Let the reader read again."""
@@ -74,15 +75,16 @@ class Way:
         """Let the reader learn, behind what still arrives, that the connection is lost."""
         self._line.after(self._delay(), self._gone)
 
-    def _fly(self, item: Item) -> None:
-        self._line.after(self._delay(), lambda: self._arrive(item))
+    def _fly(self, items: tuple[Item, ...]) -> None:
+        self._line.after(self._delay(), lambda: self._arrive(items))
 
     def _delay(self) -> float:
         return self._context.rng.uniform(0, self._context.faults.net_delay_s)
 
-    def _arrive(self, item: Item) -> None:
+    def _arrive(self, items: tuple[Item, ...]) -> None:
         if self.end is not None and self._context.now() <= self._open_until:
-            self.end.on_item(item)
+            for item in items:
+                self.end.on_item(item)
 
     def _gone(self) -> None:
         if self.end is not None:

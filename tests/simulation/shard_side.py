@@ -86,13 +86,18 @@ class Peer:
 
     def carry_out(self, actions: Sequence[Action]) -> None:
         over, full = "", self._slow is not None
+        parts: list[bytes | str] = []
         for action in actions:
             if type(action) is Send:
-                self._write(action.payload, full=full)
-            elif type(action) is Close:
+                parts.append(action.payload)
+                continue
+            self._write(parts, full=full)
+            parts = []
+            if type(action) is Close:
                 over = over or self._close(action.code, action.reason)
             else:
                 self._shard.registry.perform(self, action)
+        self._write(parts, full=full)
         if over:
             self._end(over)
         elif self.open:
@@ -120,15 +125,16 @@ class Peer:
 
     # Inside.
 
-    def _write(self, payload: bytes | str, *, full: bool) -> None:
+    def _write(self, parts: Sequence[bytes | str], *, full: bool) -> None:
         """Write; `full` tells whether the session knew of a full buffer when it decided so."""
-        if not self.open:
+        if not self.open or not parts:
             return
-        self._inspect(payload, full=full)
+        for payload in parts:
+            self._inspect(payload, full=full)
         down = self.socket.down
-        down.send(payload)
+        down.send(*parts)
         if self._slow is not None:
-            self._overrun += len(payload)
+            self._overrun += sum(map(len, parts))
             if self._overrun > MAX_OVERRUN:
                 self._drop_slow()
         elif down.buffered > HIGH_WATER:
