@@ -129,9 +129,12 @@ def check_certificate(settings: Settings) -> None:
     if not settings.tls_cert:
         return
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+        # Without a password OpenSSL would ask the terminal for that of an encrypted key.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.tls_cert, settings.tls_key, password=""
+        )
     except OSError as error:
         raise SettingsError(
-            "tls_cert and tls_key: accept the PEM files of a certificate and of its key, not "
+            "tls_cert and tls_key: accept the PEM files of a certificate and of its plain key, not "
             f"{settings.tls_cert} and {settings.tls_key} ({error.strerror or error})"
         ) from error

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from gateway.supervisor.ground import running_endpoints
+from tests.support.certificate import make_certificate
 from tests.support.gateway import RunningGateway, pushwire
 from tests.support.waiting import eventually
 
@@ -139,11 +140,13 @@ async def test_a_role_alone_tells_of_its_taken_port_in_one_line(gateway: Running
 
 
 async def test_a_bad_certificate_stops_the_start(tmp_path: Path) -> None:
-    path = tmp_path / "cert.pem"
-    path.write_text("none")
-    for name in (str(path), str(tmp_path / "missing.pem")):
+    certificate, encrypted = make_certificate(tmp_path, "passphrase")
+    bad = tmp_path / "bad.pem"
+    bad.write_text("none")
+    for files in ((bad, bad), (tmp_path / "none", tmp_path / "none"), (certificate, encrypted)):
         code, out, err = await pushwire(
-            *("serve", "--data-dir", str(tmp_path / "data"), "--tls-cert", name, "--tls-key", name)
+            *("serve", "--data-dir", str(tmp_path / "data")),
+            *("--tls-cert", str(files[0]), "--tls-key", str(files[1])),
         )
         assert (code, out) == (2, "")
         assert err.startswith("pushwire serve: tls_cert and tls_key: accept the PEM files ")

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
 from gateway.embedded_store import EmbeddedStore, is_alive
+from tests.support.certificate import make_certificate
 from tests.support.gateway import RunningGateway, pushwire, running_gateway, started_gateway
 from tests.support.waiting import eventually
 
@@ -179,11 +180,19 @@ async def test_left_behind_store_is_taken_over(tmp_path: Path) -> None:
 
 
 async def test_role_that_cannot_start_ends_serve_and_says_why(tmp_path: Path) -> None:
-    (tmp_path / "bad.pem").write_text("not a certificate")
-    bad = str(tmp_path / "bad.pem")
-    words = ("--tls-cert", bad, "--tls-key", bad, "--data-dir", str(tmp_path / "data"))
+    certificate, key = make_certificate(tmp_path)
+    # `serve` has the certificate at its standard input, and its shards have nothing there.
+    words = (
+        "--tls-cert",
+        "/dev/stdin",
+        "--tls-key",
+        str(key),
+        "--data-dir",
+        str(tmp_path / "data"),
+    )
     ports = ("--api-port", "0", "--device-port", "0", "--ops-port", "0")
-    code, out, err = await pushwire("serve", *words, *ports)
+    with certificate.open("rb") as standard_input:
+        code, out, err = await pushwire("serve", *words, *ports, standard_input=standard_input)
     assert (code, out) == (1, "")
     assert "given up: shard-0 ended 5 times before it was ready" in err
 

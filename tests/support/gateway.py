@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 import aiohttp
 
@@ -145,12 +145,15 @@ class RunningGateway:
 
 
 async def pushwire(
-    *words: str, timeout_s: float = 60.0, environment: Mapping[str, str] | None = None
+    *words: str,
+    timeout_s: float = 60.0,
+    environment: Mapping[str, str] | None = None,
+    standard_input: BinaryIO | None = None,
 ) -> tuple[int, str, str]:
     """Run a command, and give its exit code, stdout and stderr."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", *words),
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=standard_input or asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **(environment or {})},
