@@ -15,7 +15,7 @@ from router.registration import Registered
 from router.store import keys
 from router.store.connection import Store
 from tests.contract.router_stages import Stages, to
-from tests.support.valkey import opened_store, running_server
+from tests.support.valkey import opened_store
 
 _WORKER = "timers-worker"
 
@@ -168,42 +168,45 @@ async def test_a_timer_of_an_unknown_kind_is_removed(stages: Stages) -> None:
     )
 
 
-async def test_one_broken_mailbox_does_not_stop_the_timers_of_others(stages: Stages) -> None:
-    broken = await stages.register()
-    partition = partition_of(broken.device_id)
-    sound = await stages.register()
-    while partition_of(sound.device_id) != partition:
+async def test_one_broken_mailbox_does_not_stop_the_timers_of_others(fresh_store_url: str) -> None:
+    async with opened_store(fresh_store_url) as store:
+        stages = Stages(store)
+        broken = await stages.register()
+        partition = partition_of(broken.device_id)
         sound = await stages.register()
-    await stages.sender.send(stages.project, to(broken, ttl_ms=1))
-    sent = await stages.sender.send(stages.project, to(sound, ttl_ms=2))
-    await stages.store.batch.call("SET", keys.index(broken.device_id), "no sorted set")
-    with structlog.testing.capture_logs() as logs:
-        await run_timers(stages, broken, 1_000)
-    assert [line["event"] for line in logs] == ["timer.failed"]
-    assert await stages.events(sent) == ["accepted", "expired"]
-    assert stages.count("pushwire_partition_errors_total", stage="timers") == 1
-    assert await run_timers(stages, broken, 1_000) == 0
-    with structlog.testing.capture_logs():
-        assert await run_timers(stages, broken, 60_000) == 1
+        while partition_of(sound.device_id) != partition:
+            sound = await stages.register()
+        await stages.sender.send(stages.project, to(broken, ttl_ms=1))
+        sent = await stages.sender.send(stages.project, to(sound, ttl_ms=2))
+        await stages.store.batch.call("SET", keys.index(broken.device_id), "no sorted set")
+        with structlog.testing.capture_logs() as logs:
+            await run_timers(stages, broken, 1_000)
+        assert [line["event"] for line in logs] == ["timer.failed"]
+        assert await stages.events(sent) == ["accepted", "expired"]
+        assert stages.count("pushwire_partition_errors_total", stage="timers") == 1
+        assert await run_timers(stages, broken, 1_000) == 0
+        with structlog.testing.capture_logs():
+            assert await run_timers(stages, broken, 60_000) == 1
 
 
-async def test_what_a_full_store_refuses_makes_way_for_what_frees_memory() -> None:
-    with running_server() as server:
-        async with opened_store(server.url) as store:
-            stages = Stages(store)
-            device, shard = await stages.register(), await stages.shard()
-            await stages.attach(device, shard)
-            now_ms = stages.clock.now_ms()
-            for number in range(130):
-                message = Message(token=device.token, send_at_ms=now_ms + 1_000 + number)
-                await stages.sender.send(stages.project, message)
-            expiring = await stages.sender.send(stages.project, to(device, ttl_ms=5_000))
-            await store.batch.call("CONFIG", "SET", "maxmemory", 1)
-            with structlog.testing.capture_logs() as logs:
-                await run_timers(stages, device, 6_000)
-                await run_timers(stages, device, 0)
-            assert "timers.refused" in [line["event"] for line in logs]
-            assert await stages.events(expiring) == ["accepted", "expired"]
+async def test_what_a_full_store_refuses_makes_way_for_what_frees_memory(
+    fresh_store_url: str,
+) -> None:
+    async with opened_store(fresh_store_url) as store:
+        stages = Stages(store)
+        device, shard = await stages.register(), await stages.shard()
+        await stages.attach(device, shard)
+        now_ms = stages.clock.now_ms()
+        for number in range(130):
+            message = Message(token=device.token, send_at_ms=now_ms + 1_000 + number)
+            await stages.sender.send(stages.project, message)
+        expiring = await stages.sender.send(stages.project, to(device, ttl_ms=5_000))
+        await store.batch.call("CONFIG", "SET", "maxmemory", 1)
+        with structlog.testing.capture_logs() as logs:
+            await run_timers(stages, device, 6_000)
+            await run_timers(stages, device, 0)
+        assert "timers.refused" in [line["event"] for line in logs]
+        assert await stages.events(expiring) == ["accepted", "expired"]
 
 
 async def test_a_clock_that_went_back_does_not_hide_a_new_shard(stages: Stages) -> None:

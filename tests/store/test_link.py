@@ -8,10 +8,15 @@ from router.store.link import LinkError, open_link, parse_url
 
 
 async def test_silence_is_told_with_its_length() -> None:
-    async def never(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await writer.wait_closed()
+    left = asyncio.Event()
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        left.set()
 
     async with await asyncio.start_server(never, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(LinkError, match=r"no answer within 0\.1 s"):
             await open_link(parse_url(f"redis://127.0.0.1:{port}"), 0.1)
+        await left.wait()
