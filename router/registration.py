@@ -157,8 +157,11 @@ class Registration:
             StoreUnavailableError: the store is away.
         """
         token = new_token(self._region, device, self._entropy(ENTROPY_BYTES))
-        if not await self._readdress(project, token):
+        known, route = await self._rotate(project, token)
+        if not known:
             raise _unknown()
+        if route is not None:
+            self._routing.hint(route, Readdress(token.device, route.epoch, str(token)))
         return str(token)
 
     async def unregister(self, project: ProjectId, device: DeviceId) -> None:
@@ -183,19 +186,19 @@ class Registration:
         repeat the whole.
         """
         changes = _changed(_everything(spec))
-        known = await self._mailboxes.update(token.device, project, changes)
-        if known is None or not await self._readdress(project, token):
-            raise _taken()
-        await self._mailboxes.renew_credential(token.device, project, credential_hash)
-
-    async def _readdress(self, project: ProjectId, token: Token) -> bool:
         device = token.device
-        known: bool
-        route: Route | None
-        known, route = await self._mailboxes.rotate(device, project, token.nonce, self._now_ms())
+        if await self._mailboxes.update(device, project, changes) is None:
+            raise _taken()
+        known, route = await self._rotate(project, token)
+        if not known:
+            raise _taken()
+        await self._mailboxes.renew_credential(device, project, credential_hash)
         if route is not None:
-            self._routing.hint(route, Readdress(device, route.epoch, str(token)))
-        return known
+            # Whoever connected with the void credential must not stay.
+            self._routing.hint(route, Unregister(device, route.epoch))
+
+    async def _rotate(self, project: ProjectId, token: Token) -> tuple[bool, Route | None]:
+        return await self._mailboxes.rotate(token.device, project, token.nonce, self._now_ms())
 
 
 @functools.cache

@@ -67,7 +67,7 @@ async def test_a_proved_repeat_gives_new_secrets_and_voids_the_old(stages: Stage
         await stages.sender.send(stages.project, to(first))
     await stages.sender.send(stages.project, to(second))
     hints = await stages.inbox(shard)
-    assert hints[0] == Readdress(first.device_id, attached.epoch, second.token)
+    assert hints[0] == Unregister(first.device_id, attached.epoch)
     assert (await stages.attach(first, shard)).result is AttachResult.BAD_CREDENTIAL
     assert (await stages.attach(second, shard)).result is AttachResult.ATTACHED
     device = await stages.mailboxes.device(first.device_id)
