@@ -54,8 +54,11 @@ system-packages:
 unit: $(VENV)/.dev system-packages
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not soak"
 
+# The long runs, and the property tests with random examples, 5,000 each.
 soak: $(VENV)/.dev
-	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -m soak --timeout 3600
+	$(BIN)/pytest -m soak --timeout 3600
+	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not soak" --timeout 3600 \
+	  tests/unit tests/store
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m loadtest.bench
