@@ -7,7 +7,7 @@ no room is dropped, oldest first, and counted: those messages are delivered agai
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import Final
 
@@ -18,6 +18,7 @@ from router.model.errors import StoreUnavailableError
 from router.model.ids import DeviceId, MessageId
 from router.model.mailbox import Ack
 from router.model.receipt import Event
+from router.policy.limits import WINDOW
 from router.policy.retry import Backoff
 from router.store.mailbox import Mailboxes
 from router.telemetry.metrics import Metrics
@@ -56,6 +57,11 @@ class _Group(msgspec.Struct):
 
     def size(self) -> int:
         return len(self.sent) + len(self.acks) + len(self.nacks) + len(self.engagements)
+
+    def is_plain(self) -> bool:
+        """Tell whether one call of `ack` stores it all."""
+        rest = self.sent or self.nacks or self.engagements
+        return not rest and len(self.acks) <= WINDOW
 
     def extend(self, later: "_Group") -> None:
         self.sent += later.sent
@@ -206,9 +212,16 @@ class Acks:
         failed: dict[_Key, _Group] = {}
         stored: list[_Group] = []
         self._flying = {key for key, _ in taken}
+        begun: list[tuple[_Key, _Group, Awaitable[object]]] = []
         async with asyncio.TaskGroup() as tasks:
             for key, group in taken:
-                tasks.create_task(self._store(key, group, stored, failed))
+                if group.is_plain():
+                    begun.append((key, group, self._begin(key, group)))
+                else:
+                    told = self._tell(key, group)
+                    tasks.create_task(self._finish(key, group, told, stored, failed))
+        for key, group, answer in begun:
+            await self._finish(key, group, answer, stored, failed)
         self._flying = set()
         self._metrics.acks.inc(sum(len(group.acks) for group in stored))
         self._metrics.nacks.inc(sum(len(group.nacks) for group in stored))
@@ -241,34 +254,48 @@ class Acks:
         if self._kept > self._limit:
             self._drop_oldest(next(reversed(self._groups)))
 
-    async def _store(
-        self, key: _Key, group: _Group, stored: list[_Group], failed: dict[_Key, _Group]
-    ) -> None:
+    def _begin(self, key: _Key, group: _Group) -> Awaitable[object]:
+        """Call for what most groups hold: acks, and no more than one call takes."""
+        device, epoch = key
+        return self._mailboxes.begin_ack(device, epoch, group.acks, group.now_ms, group.drops_known)
+
+    async def _tell(self, key: _Key, group: _Group) -> None:
         device, epoch = key
         mailboxes = self._mailboxes
+        await mailboxes.mark_sent(device, epoch, group.sent, group.now_ms)
+        await mailboxes.ack(device, epoch, group.acks, group.now_ms, group.drops_known)
+        for nack in group.nacks:
+            await mailboxes.nack(
+                device,
+                epoch,
+                nack.message,
+                nack.seq,
+                nack.reason,
+                nack.not_before_ms,
+                group.now_ms,
+            )
+        for told in group.engagements:
+            await mailboxes.engage(
+                device, told.message, told.event, told.at_ms, told.detail, group.now_ms
+            )
+
+    async def _finish(
+        self,
+        key: _Key,
+        group: _Group,
+        answer: Awaitable[object],
+        stored: list[_Group],
+        failed: dict[_Key, _Group],
+    ) -> None:
+        """Wait until a group is stored, and sort it by how that went."""
         try:
-            await mailboxes.mark_sent(device, epoch, group.sent, group.now_ms)
-            await mailboxes.ack(device, epoch, group.acks, group.now_ms, group.drops_known)
-            for nack in group.nacks:
-                await mailboxes.nack(
-                    device,
-                    epoch,
-                    nack.message,
-                    nack.seq,
-                    nack.reason,
-                    nack.not_before_ms,
-                    group.now_ms,
-                )
-            for told in group.engagements:
-                await mailboxes.engage(
-                    device, told.message, told.event, told.at_ms, told.detail, group.now_ms
-                )
+            await answer
         except StoreUnavailableError:
             failed[key] = group
             return
         except Exception:  # noqa: BLE001 - see below; logged with its traceback
             # A defect of one entry must not stop the acks of every other device.
             self._metrics.acks_dropped.inc(group.size())
-            _log.exception("acks.failed", device=device)
+            _log.exception("acks.failed", device=key[0])
             return
         stored.append(group)

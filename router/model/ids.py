@@ -20,6 +20,7 @@ Partition = NewType("Partition", str)
 ShardId = NewType("ShardId", str)
 
 PARTITIONS: Final = 64
+_PARTITIONS: Final = tuple(Partition(f"{number:02x}") for number in range(PARTITIONS))
 ENTROPY_BYTES: Final = 10
 """How many random bytes the makers of ids below take."""
 SECRET_BYTES: Final = 24
@@ -64,7 +65,7 @@ class Credential(msgspec.Struct, frozen=True, gc=False):
 
 def partition_of(device: DeviceId) -> Partition:
     """Name the partition of a device's mailbox, two hexadecimal digits, 00 to 3f."""
-    return Partition(f"{zlib.crc32(device.encode()) % PARTITIONS:02x}")
+    return _PARTITIONS[zlib.crc32(device.encode()) % PARTITIONS]
 
 
 def partition_of_message(message: MessageId) -> Partition:
@@ -74,7 +75,7 @@ def partition_of_message(message: MessageId) -> Partition:
 
 def all_partitions() -> list[Partition]:
     """List every partition, in order."""
-    return [Partition(f"{number:02x}") for number in range(PARTITIONS)]
+    return list(_PARTITIONS)
 
 
 def _base32(entropy: bytes) -> str:

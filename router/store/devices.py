@@ -7,7 +7,7 @@ import msgspec
 
 from router.model.device import Device
 from router.model.hint import Route
-from router.model.ids import DeviceId, ProjectId, ShardId, partition_of
+from router.model.ids import DeviceId, ProjectId, ShardId
 from router.store import keys
 from router.store.connection import Store
 from router.store.link import Reply, fields
@@ -41,18 +41,6 @@ def optional_route(reply: list[Reply], at: int) -> Route | None:
     if len(reply) <= at or not reply[at]:
         return None
     return route(reply[at], reply[at + 1])
-
-
-def device_keys(device: DeviceId) -> tuple[str, str, str, str, str]:
-    """Give the keys that most functions take: mailbox, index, frames, timers, outbox."""
-    partition = partition_of(device)
-    return (
-        keys.mailbox(device),
-        keys.index(device),
-        keys.frames(device),
-        keys.timers(partition),
-        keys.outbox(partition),
-    )
 
 
 class Devices:
@@ -169,7 +157,7 @@ class Devices:
         reply = fields(
             await self._store.batch.fcall(
                 self._function("unregister"),
-                device_keys(device),
+                keys.of_device(device),
                 (device, project, now_ms, self._retention_ms),
             )
         )
@@ -188,7 +176,7 @@ class Devices:
             When to call again (`now_ms` for at once), None where the mailbox is empty.
         """
         due = await self._store.batch.fcall(
-            self._function("expire"), device_keys(device), (device, now_ms, self._retention_ms)
+            self._function("expire"), keys.of_device(device), (device, now_ms, self._retention_ms)
         )
         return due if isinstance(due, int) else None
 

@@ -33,6 +33,18 @@ def frames(device: DeviceId) -> str:
     return f"{{{partition_of(device)}}}:f:{device}"
 
 
+def of_device(device: DeviceId) -> tuple[str, str, str, str, str]:
+    """Give mailbox, index, frames, and the timers and outbox of their partition."""
+    tag = f"{{{partition_of(device)}}}:"
+    return (
+        f"{tag}d:{device}",
+        f"{tag}q:{device}",
+        f"{tag}f:{device}",
+        f"{tag}timers",
+        f"{tag}outbox",
+    )
+
+
 def upstream(device: DeviceId, identifier: str) -> str:
     """Give the key of a string that marks an upstream message as taken."""
     return f"{{{partition_of(device)}}}:up:{device}:{identifier}"

@@ -32,7 +32,7 @@ from router.model.status import MessageStatus
 from router.policy.limits import WINDOW
 from router.store import keys
 from router.store.connection import Store
-from router.store.devices import Devices, device_keys, optional_route, route, text
+from router.store.devices import Devices, optional_route, route, text
 from router.store.link import Argument, Reply, fields
 from router.store.messages import device_of, read_status
 
@@ -56,6 +56,7 @@ class Mailboxes(Devices):
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._enqueue = self._function("enqueue")
+        self._ack = self._function("ack")
 
     async def enqueue(self, envelope: Envelope) -> Enqueued:
         """Accept a message; with `send_at_ms` it enters the mailbox when `release` is called."""
@@ -98,7 +99,7 @@ class Mailboxes(Devices):
             )
         return self._store.batch.fcall(
             self._enqueue,
-            (*device_keys(device), status, *idempotency),
+            (*keys.of_device(device), status, *idempotency),
             (*head, self._max_pending, self._ack_timeout_ms, *tail),
         )
 
@@ -115,7 +116,7 @@ class Mailboxes(Devices):
         reply = fields(
             await self._store.batch.fcall(
                 self._function("release"),
-                (*device_keys(device), keys.message(message)),
+                (*keys.of_device(device), keys.message(message)),
                 (message, now_ms, self._max_pending, self._ack_timeout_ms, self._retention_ms),
             )
         )
@@ -143,7 +144,7 @@ class Mailboxes(Devices):
         reply = fields(
             await self._store.batch.fcall(
                 self._function("attach"),
-                device_keys(device),
+                keys.of_device(device),
                 (
                     device,
                     credential_hash,
@@ -179,7 +180,7 @@ class Mailboxes(Devices):
         """Read what is due behind `after_seq`; None where the epoch is stale."""
         reply = await self._store.batch.fcall(
             self._function("fetch"),
-            device_keys(device),
+            keys.of_device(device),
             (device, epoch, after_seq, now_ms, limit, self._retention_ms),
         )
         return None if reply is None else _window(fields(reply))
@@ -192,14 +193,19 @@ class Mailboxes(Devices):
         `drops_known` is of how many messages lost to the pending cap, since it registered, the
         device has heard; 0 for nothing new.
         """
-        head = device_keys(device)
         for start in range(0, len(acks), WINDOW):
-            group = acks[start : start + WINDOW]
-            await self._store.batch.fcall(
-                self._function("ack"),
-                (*head, *(keys.message(ack.message) for ack in group)),
-                (device, epoch, now_ms, self._retention_ms, drops_known, *_triples(group)),
-            )
+            window = acks[start : start + WINDOW]
+            await self.begin_ack(device, epoch, window, now_ms, drops_known)
+
+    def begin_ack(
+        self, device: DeviceId, epoch: int, window: Sequence[Ack], now_ms: int, drops_known: int = 0
+    ) -> asyncio.Future[Reply]:
+        """Begin `ack` of at most `WINDOW` messages: a task would cost as much as the call."""
+        return self._store.batch.fcall(
+            self._ack,
+            (*keys.of_device(device), *(keys.message(ack.message) for ack in window)),
+            (device, epoch, now_ms, self._retention_ms, drops_known, *_triples(window)),
+        )
 
     async def nack(
         self,
@@ -214,7 +220,7 @@ class Mailboxes(Devices):
         """Keep a message back until `not_before_ms`."""
         await self._store.batch.fcall(
             self._function("nack"),
-            (*device_keys(device), keys.message(message)),
+            (*keys.of_device(device), keys.message(message)),
             (device, epoch, message, seq, reason, not_before_ms, now_ms),
         )
 
@@ -223,7 +229,7 @@ class Mailboxes(Devices):
     ) -> None:
         """Note that messages were written to the socket at their `sent_ms`."""
         del now_ms
-        mailbox, index, _, timers, outbox = device_keys(device)
+        mailbox, index, _, timers, outbox = keys.of_device(device)
         for start in range(0, len(acks), WINDOW):
             group = acks[start : start + WINDOW]
             await self._store.batch.fcall(
@@ -277,7 +283,7 @@ class Mailboxes(Devices):
 
     async def redeliver(self, device: DeviceId, now_ms: int) -> Route | None:
         """Give the session to wake because unacked messages wait; sets the timer anew."""
-        mailbox, index, frames, timers, _ = device_keys(device)
+        mailbox, index, frames, timers, _ = keys.of_device(device)
         reply = fields(
             await self._store.batch.fcall(
                 self._function("redeliver"),
@@ -305,7 +311,7 @@ class Mailboxes(Devices):
             return None
         reply = await self._store.batch.fcall(
             self._function("cancel"),
-            (*device_keys(device), keys.message(message)),
+            (*keys.of_device(device), keys.message(message)),
             (message, project, now_ms, self._retention_ms),
         )
         return read_status(message, reply)

@@ -171,6 +171,10 @@ class MailboxPort:
         call = self._port.call("enqueue", lambda: at_once(mailboxes.enqueue(envelope)))
         return self._port.context.loop.create_task(call)
 
+    def begin_ack(self, *args: Any) -> asyncio.Future[Any]:
+        """Begin `ack` without waiting."""
+        return self._port.context.loop.create_task(self.ack(*args))
+
     @staticmethod
     def enqueued(envelope: Envelope, reply: Enqueued) -> Enqueued:
         """Read what `begin_enqueue` was answered."""
