@@ -132,6 +132,8 @@ class EmbeddedStore:
             *("--pidfile", str(self._data_dir / "store.pid")),
             *("--appendonly", "yes"),
             *("--appendfsync", "always" if self._fsync else "everysec"),
+            # Below this size a log that grows to double would be rewritten all the time.
+            *("--auto-aof-rewrite-min-size", "256mb"),
             *("--save", ""),
             *("--maxmemory-policy", "noeviction"),
             *("--daemonize", "no"),
