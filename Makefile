@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test check lint format types imports unused unit soak bench lock clean system-packages
+.PHONY: demo test check lint format types imports unused unit coverage soak bench lock clean system-packages
 
 demo: $(VENV)/.runtime
 	$(BIN)/pushwire demo
@@ -53,6 +53,13 @@ system-packages:
 
 unit: $(VENV)/.dev system-packages
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not soak"
+
+# The suite once more, with what it reaches of the code; processes that a test kills tell nothing.
+coverage: $(VENV)/.dev system-packages
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadgroup -m "not soak"
+	-$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --sort=cover
 
 # The long runs, and the property tests with random examples, 5,000 each.
 soak: $(VENV)/.dev
