@@ -84,6 +84,8 @@ def _handed(node: ast.expr, scope: ast.AST) -> Handed:
         )
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         return _returned(node.func.id)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return _returned(node.func.attr)
     return NOBODY_KNOWS  # a list that grows, a generator
 
 
