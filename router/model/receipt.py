@@ -27,6 +27,8 @@ class Event(enum.StrEnum):
     CANCELLED = "cancelled"
     UPSTREAM = "upstream"
     """A message from the device to the app server: `Receipt.message` is the device's own id."""
+    UNREGISTERED = "unregistered"
+    """The registration ended: `Receipt.message` is empty."""
 
 
 ENGAGEMENT = frozenset({Event.DISPLAYED, Event.OPENED, Event.CLICKED, Event.DISMISSED})

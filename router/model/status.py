@@ -24,6 +24,7 @@ _RANK: Final = {
     Event.CLICKED: 9,
     Event.OPENED: 10,
     Event.UPSTREAM: 11,
+    Event.UNREGISTERED: 11,
 }
 
 

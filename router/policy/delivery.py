@@ -36,7 +36,7 @@ EDGES: Final[Mapping[State, frozenset[Event]]] = {
 }
 """From each state, the events that may come next. An event that is not here is a defect.
 
-An upstream message has no states: it is an event of its own.
+An upstream message has no states, nor has the end of a registration: events of their own.
 """
 
 _NOTHING: Final = frozenset[Event]()

@@ -79,7 +79,7 @@ class Checks:
             receipt = outbox[self._read]
             self._read += 1
             self.events.add(receipt.event)
-            if receipt.event is Event.UPSTREAM:
+            if receipt.event in {Event.UPSTREAM, Event.UNREGISTERED}:
                 continue
             self._on_event(receipt.message, receipt.device, receipt.event)
             if self._mailboxes.pending_count(receipt.device) > self._max_pending:

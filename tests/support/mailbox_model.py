@@ -89,6 +89,7 @@ class MailboxModel(MailboxState):
             return False, None
         for waiting in list(self._pending(device)):
             self._finish(device, waiting, Event.DROPPED, now_ms, "unregistered")
+        self.outbox.append(Receipt(project, MessageId(""), device, Event.UNREGISTERED, now_ms))
         self._settle(device)
         del self._boxes[device]
         return True, box.route()

@@ -3,7 +3,7 @@
 -- ARGV: device project now retention
 -- returns: {1, remaining, shard, epoch}, {1, remaining} without a route, {0} where the project has
 --   no such device
--- events: dropped (unregistered)
+-- events: dropped (unregistered); unregistered
 -- invariant: after it no message enters; the expire timer stands as long as a message does
 -- FLAGS: allow-oom
 local mailbox, index, frames, timers, outbox = unpack(keys)
@@ -15,6 +15,7 @@ local c = {mailbox = mailbox, index = index, frames = frames, timers = timers, o
 call('UNLINK', mailbox)
 local found = call('ZRANGE', index, 0, WINDOW - 1, 'WITHSCORES')
 for at = 1, #found, 2 do finish(c, found[at], found[at + 1], 'dropped', 'unregistered') end
+emit(outbox, project, '', device, 'unregistered', now, '0', '0', '')
 local remaining = call('ZCARD', index)
 if remaining == 0 then
   call('UNLINK', frames)
