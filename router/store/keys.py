@@ -11,11 +11,16 @@ from router.model.ids import (
     partition_of,
     partition_of_message,
 )
+from router.model.webhook import partition_of_webhook
 
 PROJECTS: Final = "projects"
 DELETED_PROJECTS: Final = "projects:deleted"
 SHARDS: Final = "shards"
 WORKERS: Final = "workers"
+WEBHOOKS: Final = "webhooks"
+"""Set: projects that have webhooks."""
+WEBHOOKS_VERSION: Final = "webhooks:version"
+"""String: counts the changes of any webhook."""
 
 
 def mailbox(device: DeviceId) -> str:
@@ -108,3 +113,38 @@ def service_account(email: str) -> str:
 def access_token(sha256: str) -> str:
     """Give the key of a string with a time to live: what an access token may do."""
     return f"oauth:{sha256}"
+
+
+def webhooks(identifier: ProjectId) -> str:
+    """Hash: a project's webhooks by id, and `<id>:disabled` why one is."""
+    return f"project:{identifier}:webhooks"
+
+
+def callbacks_due(partition: Partition) -> str:
+    """Sorted set: `<webhook>:<lane>` by when the lane is to be looked at, epoch milliseconds."""
+    return f"{{{partition}}}:cb"
+
+
+def callback_health(webhook: str) -> str:
+    """Hash: how an endpoint has answered."""
+    return f"{{{partition_of_webhook(webhook)}}}:cb:{webhook}"
+
+
+def callback_lane(webhook: str, lane: int) -> str:
+    """Hash: the callback at the head of a lane, the bytes behind it, marks by partition."""
+    return f"{{{partition_of_webhook(webhook)}}}:cb:{webhook}:{lane}"
+
+
+def callback_queue(webhook: str, lane: int) -> str:
+    """List: what waits in a lane to become callbacks."""
+    return f"{{{partition_of_webhook(webhook)}}}:cb:{webhook}:{lane}:q"
+
+
+def dead_letters(webhook: str) -> str:
+    """Sorted set: ids of an endpoint's dead letters by when they died."""
+    return f"{{{partition_of_webhook(webhook)}}}:cb:{webhook}:dead"
+
+
+def letters(webhook: str) -> str:
+    """Hash: an endpoint's dead letters by id."""
+    return f"{{{partition_of_webhook(webhook)}}}:cb:{webhook}:letters"

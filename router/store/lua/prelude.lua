@@ -10,6 +10,7 @@
 -- Bound at the start of each function: while a library loads, redis.call does not exist.
 local call
 local WINDOW = 128
+local BATCH = 100
 local ROUNDS = 8
 local OUTBOX_MAX = '1000000'
 local OUTBOX_CHECK = 97
@@ -160,4 +161,27 @@ local function read_window(c, after, limit, quiet, out)
     end
   end
   return more
+end
+
+-- Whether an id of a stream comes after another.
+local function is_after(one, other)
+  local time, number = string.match(one, '^(%d+)-(%d+)$')
+  local other_time, other_number = string.match(other, '^(%d+)-(%d+)$')
+  if time ~= other_time then return tonumber(time) > tonumber(other_time) end
+  return tonumber(number) > tonumber(other_number)
+end
+
+-- Drop dead letters that are too old or too many, a window of each, and return how many.
+local function trim_letters(dead, letters, now, bound, retention)
+  local old = call('ZRANGE', dead, '-inf', now - retention, 'BYSCORE', 'LIMIT', 0, WINDOW)
+  if #old > 0 then
+    call('ZREM', dead, unpack(old))
+    call('HDEL', letters, unpack(old))
+  end
+  local over = math.min(call('ZCARD', dead) - bound, WINDOW)
+  if over < 1 then return #old end
+  local first = call('ZRANGE', dead, 0, over - 1)
+  call('ZREM', dead, unpack(first))
+  call('HDEL', letters, unpack(first))
+  return #old + over
 end
