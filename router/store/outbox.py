@@ -11,11 +11,15 @@ import contextlib
 from typing import cast
 
 from router.model.errors import StoreReplyError
-from router.model.ids import DeviceId, MessageId, Partition, ProjectId
+from router.model.ids import DeviceId, MessageId, Partition, ProjectId, all_partitions
 from router.model.receipt import Event, Receipt
 from router.store import keys
 from router.store.connection import Store
 from router.store.link import Reply, fields
+
+
+RawEntry = tuple[str, bytes, bytes]
+"""Id, the field `r`, and `x`, the data of an upstream event."""
 
 
 class Outbox:
@@ -39,6 +43,27 @@ class Outbox:
             cursor = await self._cursor(partition, group)
         self._cursors[(partition, group)] = cursor or "0-0"
 
+    async def open_group(self, group: str) -> None:
+        """Begin a group in every partition, with the events from now on; one that is there stays.
+
+        Its events are kept from then on, also while no worker reads them yet.
+        """
+        asked = [
+            self._store.batch.call(
+                "XGROUP", "CREATE", keys.outbox(partition), group, "$", "MKSTREAM"
+            )
+            for partition in all_partitions()
+        ]
+        for answer in asked:
+            with contextlib.suppress(StoreReplyError):
+                await answer
+
+    async def close_group(self, partition: Partition, group: str) -> None:
+        """End a group in one partition: nothing is kept for it any more."""
+        with contextlib.suppress(StoreReplyError):  # there is no outbox
+            await self._store.batch.call("XGROUP", "DESTROY", keys.outbox(partition), group)
+        self._cursors.pop((partition, group), None)
+
     async def read(self, partition: Partition, group: str, limit: int) -> list[tuple[str, Receipt]]:
         """Read up to `limit` entries behind the cursor as (entry id, event); does not wait.
 
@@ -48,6 +73,13 @@ class Outbox:
         reply = await self._store.batch.call("XREAD", "COUNT", limit, "STREAMS", outbox, cursor)
         entries = fields(fields(fields(reply)[0])[1]) if reply else []
         return [pair for entry in entries for pair in _read_entry(fields(entry))]
+
+    async def read_raw(self, partition: Partition, group: str, limit: int) -> list[RawEntry]:
+        """Read like `read`, for a reader that is interested in few events: nothing is parsed."""
+        outbox, cursor = keys.outbox(partition), self._cursors[(partition, group)]
+        reply = await self._store.batch.call("XREAD", "COUNT", limit, "STREAMS", outbox, cursor)
+        entries = fields(fields(fields(reply)[0])[1]) if reply else []
+        return [_raw(cast("tuple[bytes, list[bytes]]", entry)) for entry in entries]
 
     async def advance(self, partition: Partition, group: str, entry: str) -> None:
         """Say that everything up to an entry is dealt with."""
@@ -98,6 +130,11 @@ class Outbox:
 def _identifier(text: Reply) -> tuple[int, int]:
     time, _, number = cast("bytes", text).decode().partition("-")
     return int(time), int(number)
+
+
+def _raw(entry: tuple[bytes, list[bytes]]) -> RawEntry:
+    identifier, flat = entry
+    return identifier.decode(), flat[1], flat[3] if len(flat) > 3 else b""  # noqa: PLR2004 - r, x
 
 
 def _read_entry(entry: list[Reply]) -> list[tuple[str, Receipt]]:

@@ -1,0 +1,108 @@
+"""What callbacks say, as JSON: written once, when an event leaves the outbox."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from router.model.ids import ProjectId
+from router.model.receipt import ENGAGEMENT, Event
+from router.model.webhook import Kind
+
+_json = msgspec.json.Encoder()
+_SENT: Final = Event.SENT.value.encode()
+_UPSTREAM: Final = Event.UPSTREAM.value.encode()
+_UNREGISTERED: Final = Event.UNREGISTERED.value.encode()
+_ENGAGEMENT: Final = frozenset(event.value.encode() for event in ENGAGEMENT)
+
+
+class Told(msgspec.Struct, frozen=True, gc=False):
+    """What one outbox entry tells: a receipt or two, or a whole body of another kind."""
+
+    kind: Kind
+    parts: tuple[bytes, ...]
+
+
+class Times:
+    """Writes times in RFC 3339; events come in clusters, so the second is remembered."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._written = ""
+
+    def of(self, time_ms: int) -> str:
+        """Write epoch milliseconds: `2030-01-31T08:00:00.123Z`."""
+        second, milliseconds = divmod(time_ms, 1000)
+        if second != self._second:
+            self._written = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+            self._second = second
+        return f"{self._written}.{milliseconds:03d}Z"
+
+
+class Bodies:
+    """Writes the bodies of callbacks."""
+
+    def __init__(self) -> None:
+        self._times = Times()
+
+    def read(self, record: bytes, data: bytes) -> Told:
+        """Write what an entry of the outbox tells.
+
+        Args:
+            record: its field `r`; ids and events are plain, only the detail needs to be quoted.
+            data: its field `x`, JSON.
+        """
+        project, message, device, event, time, _, sent, detail = record.split(b"|", 7)
+        if event == _UPSTREAM:
+            return Told(Kind.MESSAGE, (self._message(project, device, int(time), detail, data),))
+        if event == _UNREGISTERED:
+            return Told(Kind.UNREGISTERED, (self._unregistered(project, device, int(time)),))
+        last = self._receipt(message, device, event, int(time), detail)
+        if sent == b"0":
+            return Told(Kind.RECEIPTS, (last,))
+        return Told(Kind.RECEIPTS, (self._receipt(message, device, _SENT, int(sent), b""), last))
+
+    def around(self, project: ProjectId, now_ms: int) -> tuple[bytes, bytes]:
+        """Give what stands before and after the receipts of a `message.receipts`."""
+        head = self._head(Kind.RECEIPTS, project.encode(), now_ms)
+        return head + b',"receipts":[', b"]}}"
+
+    def _receipt(
+        self, message: bytes, device: bytes, event: bytes, time_ms: int, detail: bytes
+    ) -> bytes:
+        time = self._times.of(time_ms).encode()
+        text = b'{"message_id":"%b","device_id":"%b","event":"%b","time":"%b"' % (
+            message,
+            device,
+            event,
+            time,
+        )
+        if not detail:
+            return text + b"}"
+        name = b"action" if event in _ENGAGEMENT else b"error"
+        return b'%b,"%b":%b}' % (text, name, _text(detail))
+
+    def _message(
+        self, project: bytes, device: bytes, time_ms: int, identifier: bytes, data: bytes
+    ) -> bytes:
+        head = self._head(Kind.MESSAGE, project, time_ms)
+        return b'%b,"device_id":"%b","message_id":%b,"data":%b}}' % (
+            head,
+            device,
+            _text(identifier),
+            data or b"{}",
+        )
+
+    def _unregistered(self, project: bytes, device: bytes, time_ms: int) -> bytes:
+        return b'%b,"device_id":"%b"}}' % (self._head(Kind.UNREGISTERED, project, time_ms), device)
+
+    def _head(self, kind: Kind, project: bytes, time_ms: int) -> bytes:
+        return b'{"type":"%b","timestamp":"%b","data":{"project":"%b"' % (
+            kind.value.encode(),
+            self._times.of(time_ms).encode(),
+            project,
+        )
+
+
+def _text(raw: bytes) -> bytes:
+    return _json.encode(raw.decode("utf-8", "replace"))
