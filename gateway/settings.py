@@ -115,6 +115,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     lease_s: Annotated[
         float, Meta(ge=1, description="Seconds until a silent shard or worker counts as dead.")
     ] = 6.0
+    callback_allow_private: Annotated[
+        bool, Meta(description="Whether callbacks may go to private and loopback addresses.")
+    ] = False
+    callback_timeout_s: Annotated[
+        float, Meta(ge=1, description="Seconds that the request of a callback may take.")
+    ] = 15.0
+    callback_backlog_bytes: Annotated[
+        int, Meta(ge=65_536, description="What waits for one webhook; more becomes dead letters.")
+    ] = 67_108_864
+    dead_letters: Annotated[
+        int, Meta(ge=1, le=10_000, description="Dead letters kept of one webhook.")
+    ] = 1000
+    dead_letter_retention_s: Annotated[
+        int, Meta(ge=60, description="Seconds a dead letter is kept.")
+    ] = 1_209_600
 
 
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared, not bound
@@ -269,6 +284,8 @@ def fields() -> tuple[Field, ...]:
 
 def _accepts(kind: inspect.Type) -> str:
     match kind:
+        case inspect.BoolType():
+            words = "true or false"
         case inspect.IntType():
             words = "a whole number" + _bounds(kind)
         case inspect.FloatType():

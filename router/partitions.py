@@ -9,7 +9,7 @@ Two workers may overlap on a partition for a moment: every step of theirs may be
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -17,7 +17,6 @@ from router.model.errors import PushError, StoreRefusedError, StoreUnavailableEr
 from router.model.ids import Partition, all_partitions
 from router.policy.limits import WINDOW
 from router.policy.retry import Backoff, Poll
-from router.receipts import Receipts
 from router.redelivery import Redelivery
 from router.store.leases import Leases
 from router.store.outbox import Outbox
@@ -40,6 +39,16 @@ def fair_share(workers: int, partitions: int) -> int:
     return math.ceil(partitions / max(1, workers))
 
 
+class OutboxReader(Protocol):
+    """Somebody who reads outboxes with a cursor of its own."""
+
+    async def take_over(self, partition: Partition) -> None:
+        """Prepare to read a partition."""
+
+    async def run_once(self, partition: Partition) -> bool:
+        """Deal with one window of events; whether it was full, so that more may wait."""
+
+
 class Partitions:
     """Owns partitions and runs their background work.
 
@@ -59,7 +68,7 @@ class Partitions:
         worker: str,
         leases: Leases,
         redelivery: Redelivery,
-        receipts: Sequence[Receipts],
+        receipts: Sequence[OutboxReader],
         outbox: Outbox,
         metrics: Metrics,
         now_ms: Callable[[], int],

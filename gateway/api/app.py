@@ -21,16 +21,20 @@ from gateway.api.routing import Access, Route, Routes
 from gateway.api.services import Services
 from gateway.process import Clock, Entropy, RoleContext, opening
 from gateway.settings import Durability, Settings
+from router.callbacks.endpoints import Endpoints
 from router.model.errors import ErrorCode, PushError
 from router.registration import Registration
 from router.routing import Routing
 from router.send import Sender
 from router.store.connection import Store, StoreOptions
+from router.store.dead_letters import Bounds, DeadLetters
 from router.store.inbox import Inboxes
 from router.store.leases import Leases
 from router.store.mailbox import Mailboxes
 from router.store.messages import Messages
+from router.store.outbox import Outbox
 from router.store.projects import Projects
+from router.store.webhooks import Webhooks
 from router.telemetry.metrics import Metrics
 
 _GRACE_S: Final = 5.0
@@ -144,6 +148,7 @@ async def services_of(
             registration=Registration(
                 mailboxes, routing, clock.now_ms, entropy.bytes, settings.region
             ),
+            endpoints=_endpoints(settings, store, clock, entropy),
             authenticator=Authenticator(projects, mailboxes, settings.admin_key, clock.monotonic),
         )
         async with asyncio.TaskGroup() as tasks:
@@ -155,6 +160,19 @@ async def services_of(
                         await routing.flush()
             finally:
                 withdrawing.cancel()
+
+
+def _endpoints(settings: Settings, store: Store, clock: Clock, entropy: Entropy) -> Endpoints:
+    bounds = Bounds(settings.dead_letters, settings.dead_letter_retention_s * 1000)
+    return Endpoints(
+        Webhooks(store),
+        DeadLetters(store, bounds),
+        Outbox(store),
+        clock.now_ms,
+        entropy.bytes,
+        allow_private=settings.callback_allow_private,
+        backlog_bytes=settings.callback_backlog_bytes,
+    )
 
 
 @contextlib.asynccontextmanager

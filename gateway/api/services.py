@@ -6,6 +6,7 @@ from gateway.api.auth import Authenticator
 from gateway.api.projects_service import ProjectsService
 from gateway.process import Clock, Entropy
 from gateway.settings import Settings
+from router.callbacks.endpoints import Endpoints
 from router.registration import Registration
 from router.send import Sender
 from router.store.connection import Store
@@ -31,4 +32,5 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     projects_service: ProjectsService
     sender: Sender
     registration: Registration
+    endpoints: Endpoints
     authenticator: Authenticator

@@ -1,7 +1,10 @@
 """The worker process: runs timers and outboxes of its share of the partitions."""
 
+import asyncio
+
 from gateway.process import RoleContext
 from gateway.settings import Durability, Settings
+from gateway.worker.callbacks import callbacks_of
 from router.model.ids import ENTROPY_BYTES, new_device_id
 from router.partitions import Partitions
 from router.receipts import MetricsSink, Receipts
@@ -35,15 +38,18 @@ async def run(settings: Settings, context: RoleContext) -> None:
         routing = Routing(Inboxes(store), metrics)
         redelivery = Redelivery(Timers(store), mailboxes, leases, routing, metrics, clock.now_ms)
         receipts = Receipts(outbox, MetricsSink(metrics))
+        callbacks = callbacks_of(settings, context, store, worker, lambda: partitions.owned)
         partitions = Partitions(
             worker,
             leases,
             redelivery,
-            [receipts],
+            [receipts, callbacks.feed],
             outbox,
             metrics,
             clock.now_ms,
             settings.lease_s,
         )
         context.ready({"worker": worker})
-        await partitions.run(context.stopping)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(partitions.run(context.stopping), name="partitions")
+            tasks.create_task(callbacks.delivery.run(context.stopping), name="callbacks")

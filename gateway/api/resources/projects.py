@@ -170,6 +170,7 @@ class _Handlers:
         self._auth = services.authenticator
         self._projects = services.projects
         self._service = services.projects_service
+        self._endpoints = services.endpoints
 
     async def create(self, call: Call) -> Reply:
         self._auth.admin(call)
@@ -186,6 +187,7 @@ class _Handlers:
     async def delete(self, call: Call) -> Reply:
         project = self._project(call)
         await self._service.require(project)
+        await self._endpoints.remove_all(project)
         await self._projects.delete(project)
         return reply(Done())
 
