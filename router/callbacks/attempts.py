@@ -120,9 +120,7 @@ class Attempts:
         gone = outcome_of(answer.status) is Outcome.GONE
         asked_ms = retry_after_ms(answer.retry_after, now_ms) if answer.retry_after else 0
         again_ms = (
-            None
-            if gone
-            else next_attempt_ms(callback.created_ms, now_ms, asked_ms, self._uniform)
+            None if gone else next_attempt_ms(callback.created_ms, now_ms, asked_ms, self._uniform)
         )
         # The health of the endpoint is noted in the same step, for the last attempt too.
         await self._lanes.failed(webhook.id, lane, callback.id, again_ms or now_ms, history)

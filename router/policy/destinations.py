@@ -89,7 +89,7 @@ def _is_refused_literal(host: str) -> bool:
 
 
 def _is_number(label: str) -> bool:
-    digits = label[2:] if label.startswith("0x") else label
+    digits = label.removeprefix("0x")
     return bool(digits) and all(
         c in "0123456789abcdef" if label.startswith("0x") else c.isdigit() for c in digits
     )

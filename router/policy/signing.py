@@ -39,9 +39,7 @@ def sign(secret: str, callback: str, timestamp_s: int, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
 
 
-def headers(
-    secrets: Iterable[str], callback: str, timestamp_s: int, body: bytes
-) -> dict[str, str]:
+def headers(secrets: Iterable[str], callback: str, timestamp_s: int, body: bytes) -> dict[str, str]:
     """Give the three headers of a request, with a signature for each secret that is valid."""
     return {
         "webhook-id": callback,

@@ -17,7 +17,6 @@ from router.store import keys
 from router.store.connection import Store
 from router.store.link import Reply, fields
 
-
 RawEntry = tuple[str, bytes, bytes]
 """Id, the field `r`, and `x`, the data of an upstream event."""
 

@@ -18,7 +18,9 @@ from router.model.webhook import Health, Kind, Webhook
 
 _DAY_S: Final = 86_400
 Events = Annotated[
-    list[Annotated[Kind, Meta(description="message.receipts, device.message, device.unregistered")]],
+    list[
+        Annotated[Kind, Meta(description="message.receipts, device.message, device.unregistered")]
+    ],
     Meta(description="what it wants to hear of; empty or missing: everything"),
 ]
 
