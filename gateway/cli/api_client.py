@@ -83,6 +83,14 @@ class ApiClient:
         body = await self._call("GET", f"/messages/{message_id}", None)
         return msgspec.json.decode(body, type=Status), msgspec.json.decode(body)
 
+    async def call(self, method: str, path: str) -> bytes:
+        """Make a call below the project, and give the JSON that answers it.
+
+        Raises:
+            PushError: it was refused, or the API is away.
+        """
+        return await self._call(method, path, None)
+
     async def _call(self, method: str, path: str, body: object) -> bytes:
         data = None if body is None else msgspec.json.encode(body)
         try:
