@@ -31,7 +31,7 @@ async def set_up(gateway: RunningGateway, receiver: Receiver) -> str:
     return str(webhook["id"])
 
 
-async def health(gateway: RunningGateway, webhook: str) -> dict[str, Any]:
+async def health(gateway: RunningGateway, webhook: str) -> dict[str, str]:
     _, found = await gateway.call("GET", f"/webhooks/{webhook}")
     told: Any = found["health"]
     return dict(told)
@@ -79,7 +79,7 @@ async def test_a_killed_worker_and_an_endpoint_that_is_away_lose_nothing(tmp_pat
             receiver.check()
 
             async def well() -> bool:
-                return (await health(gateway, webhook))["state"] == "ok"
+                return (await health(gateway, webhook)).get("state") == "ok"
 
             found = await eventually(well, 20)
             assert found
@@ -98,7 +98,7 @@ async def test_workers_that_are_killed_at_work_tell_all_in_order(tmp_path: Path)
                 message = await gateway.send(device["token"], data={"n": str(round_)})
                 sent[device["device_id"]].append(message)
             if round_ in {10, 20, 30}:
-                gateway.kill("worker", round_ // 10 % 2)
+                await gateway.replaced("worker", gateway.kill("worker", round_ // 10 % 2))
         await eventually(
             lambda: all(len(accepted(receiver, device)) >= 40 for device in devices), 60
         )
@@ -167,7 +167,8 @@ async def test_dead_letters_by_commands(tmp_path: Path) -> None:
             found: list[dict[str, Any]] = json.loads(await dlq("list", "--json"))
             return found
 
-        (letter,) = await eventually(listed, 20)
+        letters: list[dict[str, Any]] = await eventually(listed, 20)
+        (letter,) = letters
         assert (letter["reason"], letter["receipts"]) == ("disabled", 1)
         assert letter["id"] in await dlq("list")
         shown = await dlq("show", letter["id"])

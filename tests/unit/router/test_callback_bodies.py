@@ -1,0 +1,73 @@
+"""What callbacks say."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.callbacks.bodies import Bodies, Times
+from router.model.ids import ProjectId
+from router.model.receipt import Event
+from router.model.webhook import Kind
+
+NOW = 1_764_000_000_005
+
+
+def record(event: str, detail: str = "", sent: int = 0, message: str = "m1") -> bytes:
+    return f"demo|{message}|dev1|{event}|{NOW}|0|{sent}|{detail}".encode()
+
+
+@pytest.mark.parametrize("event", sorted(set(Event) - {Event.UPSTREAM, Event.UNREGISTERED}))
+def test_a_receipt_names_message_device_event_and_time(event: Event) -> None:
+    told = Bodies().read(record(event), b"")
+    assert told.kind is Kind.RECEIPTS
+    assert json.loads(told.parts[0]) == {
+        "message_id": "m1",
+        "device_id": "dev1",
+        "event": event.value,
+        "time": "2025-11-24T16:00:00.005Z",
+    }
+
+
+@given(st.text().filter(lambda text: max(text, default="a") < "\ud800"))
+def test_any_detail_is_quoted(detail: str) -> None:
+    failed = json.loads(Bodies().read(record("nacked", detail), b"").parts[0])
+    clicked = json.loads(Bodies().read(record("clicked", detail), b"").parts[0])
+    assert failed.get("error", "") == detail
+    assert clicked.get("action", "") == detail
+
+
+def test_a_delivery_that_tells_of_its_sending_is_two_receipts() -> None:
+    told = Bodies().read(record("delivered", sent=NOW - 3), b"")
+    assert [json.loads(part)["event"] for part in told.parts] == ["sent", "delivered"]
+    assert json.loads(told.parts[0])["time"] == "2025-11-24T16:00:00.002Z"
+
+
+def test_around_receipts_stands_a_body() -> None:
+    head, tail = Bodies().around(ProjectId("demo"), NOW)
+    body = json.loads(head + b'{"a":1},{"a":2}' + tail)
+    assert body == {
+        "type": "message.receipts",
+        "timestamp": "2025-11-24T16:00:00.005Z",
+        "data": {"project": "demo", "receipts": [{"a": 1}, {"a": 2}]},
+    }
+
+
+def test_a_message_without_data_has_an_empty_object() -> None:
+    told = Bodies().read(record("upstream", 'x"|y', message=""), b"")
+    assert told.kind is Kind.MESSAGE
+    assert json.loads(told.parts[0])["data"] == {
+        "project": "demo",
+        "device_id": "dev1",
+        "message_id": 'x"|y',
+        "data": {},
+    }
+
+
+@given(st.lists(st.integers(0, 4_000_000_000_000), min_size=1))
+def test_times_are_right_in_any_order(times: list[int]) -> None:
+    writer = Times()
+    for time_ms in times:
+        assert writer.of(time_ms) == Times().of(time_ms)
+        assert writer.of(time_ms).endswith(f".{time_ms % 1000:03d}Z")
