@@ -12,12 +12,17 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import uvloop
 
-from loadtest.cases import CASES, QUICK, Scale
+from loadtest import cases
+from loadtest.callbacks import callbacks
+from loadtest.cases import QUICK, Scale
 from loadtest.recorder import Figure, table
+
+CASES: Final = {**cases.CASES, "callbacks": callbacks}
 
 
 class Record(msgspec.Struct):
