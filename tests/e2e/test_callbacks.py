@@ -14,6 +14,7 @@ import pytest
 from router.model.ids import DeviceId, partition_of
 from router.model.webhook import lane_of
 from sdk_client import Device
+from tests.support.foreign.npm import install_standardwebhooks
 from tests.support.gateway import RunningGateway, pushwire, running_gateway
 from tests.support.receiver import Receiver, Reply, receiving
 from tests.support.waiting import eventually
@@ -21,7 +22,6 @@ from tests.support.waiting import eventually
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.slow]
 
 QUICK: Final = {"callback_allow_private": "true", "callback_timeout_s": 1.0, "lease_s": 2.0}
-NPM_PACKAGE: Final = "standardwebhooks@1.0.0"
 
 
 async def set_up(gateway: RunningGateway, receiver: Receiver) -> str:
@@ -191,29 +191,12 @@ async def test_dead_letters_by_commands(tmp_path: Path) -> None:
         receiver.check()
 
 
-def _npm_library(folder: Path) -> None:
-    """Install the official library beside the program, or skip where that cannot be done."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.skip("there is no node with npm")
-    options = ("--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock")
-    done = subprocess.run(
-        [npm, "install", *options, "--prefix", str(folder), NPM_PACKAGE],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"npm cannot install {NPM_PACKAGE}: {done.stderr[-300:]}")
-    program = Path(__file__).parents[1] / "support" / "foreign" / "verify.mjs"
-    shutil.copy(program, folder / "verify.mjs")
-
-
 async def test_the_official_library_of_node_verifies_requests(tmp_path: Path) -> None:
     folder = tmp_path / "npm"
     folder.mkdir()
-    await asyncio.to_thread(_npm_library, folder)
+    await asyncio.to_thread(install_standardwebhooks, folder)
+    program = Path(__file__).parents[1] / "support" / "foreign" / "verify.mjs"
+    shutil.copy(program, folder / "verify.mjs")
     async with (
         running_gateway(tmp_path, **QUICK) as gateway,
         receiving() as receiver,
