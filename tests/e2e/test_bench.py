@@ -24,7 +24,7 @@ async def bench(*words: str) -> tuple[int, str, str]:
 
 async def test_quick_run_gives_every_figure_of_its_cases(tmp_path: Path) -> None:
     record = tmp_path / "record.json"
-    code, out, err = await bench("--quick", "--json", str(record), "idle", "single")
+    code, out, err = await bench("--quick", "--json", str(record), "idle", "single", "callbacks")
     assert code == 0, err
     found = json.loads(record.read_text())
     names = [figure["name"] for figure in found["figures"]]
@@ -33,6 +33,7 @@ async def test_quick_run_gives_every_figure_of_its_cases(tmp_path: Path) -> None
         "CPU per connect",
         "CPU at rest, all devices connected",
         "CPU per message",
+        "worker CPU per receipt told by a callback",
     ]
     assert all(f"| {name} " in out for name in names)
     assert all(runs and min(runs) >= 0 for runs in (f["runs"] for f in found["figures"]))
