@@ -1,7 +1,7 @@
 """What a worker knows of webhooks: a copy, at most about a second old."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -26,6 +26,7 @@ class Directory:
 
     def __init__(self, webhooks: Webhooks) -> None:
         self._webhooks = webhooks
+        self._reading = asyncio.Lock()
         self._version: bytes | None = None
         self._by_id: Mapping[str, Webhook] = {}
         self._by_project: Mapping[bytes, tuple[Webhook, ...]] = {}
@@ -54,7 +55,11 @@ class Directory:
         version = await self._webhooks.version()
         if version == self._version:
             return
-        found = await self._webhooks.all()
+        async with self._reading:  # many partitions ask at once; one of them reads
+            if version != self._version:
+                self._note(version, await self._webhooks.all())
+
+    def _note(self, version: bytes, found: Sequence[Webhook]) -> None:
         by_project: dict[bytes, tuple[Webhook, ...]] = {}
         for webhook in found:
             if not webhook.disabled_ms:

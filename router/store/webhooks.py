@@ -13,7 +13,7 @@ from router.model.ids import ProjectId
 from router.model.webhook import LANES, Health, Webhook, partition_of_webhook
 from router.store import keys
 from router.store.connection import Store
-from router.store.link import fields
+from router.store.link import Reply, fields
 
 _DISABLED: Final = ":disabled"
 _webhook = msgspec.json.Decoder(Webhook)
@@ -84,15 +84,7 @@ class Webhooks:
 
     async def of(self, project: ProjectId) -> Sequence[Webhook]:
         """Give the webhooks of a project, oldest first."""
-        flat = fields(await self._store.batch.call("HGETALL", keys.webhooks(project)))
-        texts = [cast("bytes", item) for item in flat]
-        found = {name.decode(): value for name, value in zip(texts[::2], texts[1::2], strict=True)}
-        webhooks = [
-            _read(value, found.get(name + _DISABLED))
-            for name, value in found.items()
-            if not name.endswith(_DISABLED)
-        ]
-        return sorted(webhooks, key=lambda webhook: (webhook.created_ms, webhook.id))
+        return _read_all(await self._store.batch.call("HGETALL", keys.webhooks(project)))
 
     async def get(self, project: ProjectId, webhook: str) -> Webhook | None:
         """Give a webhook, or None."""
@@ -112,11 +104,13 @@ class Webhooks:
 
     async def all(self) -> Sequence[Webhook]:
         """Give every webhook of every project."""
-        projects = fields(await self._store.batch.call("SMEMBERS", keys.WEBHOOKS))
-        found: list[Webhook] = []
-        for project in projects:
-            found += await self.of(ProjectId(cast("bytes", project).decode()))
-        return found
+        batch = self._store.batch
+        projects = [
+            ProjectId(cast("bytes", project).decode())
+            for project in fields(await batch.call("SMEMBERS", keys.WEBHOOKS))
+        ]
+        asked = [batch.call("HGETALL", keys.webhooks(project)) for project in projects]
+        return [webhook for answer in asked for webhook in _read_all(await answer)]
 
     async def health(self, webhook: str) -> Health:
         """Tell how an endpoint has answered."""
@@ -135,6 +129,17 @@ class Webhooks:
 
     async def _changed(self) -> None:
         await self._store.batch.call("INCR", keys.WEBHOOKS_VERSION)
+
+
+def _read_all(reply: Reply) -> list[Webhook]:
+    texts = [cast("bytes", item) for item in fields(reply)]
+    found = {name.decode(): value for name, value in zip(texts[::2], texts[1::2], strict=True)}
+    webhooks = [
+        _read(value, found.get(name + _DISABLED))
+        for name, value in found.items()
+        if not name.endswith(_DISABLED)
+    ]
+    return sorted(webhooks, key=lambda webhook: (webhook.created_ms, webhook.id))
 
 
 def _read(value: bytes, disabled: bytes | None) -> Webhook:
