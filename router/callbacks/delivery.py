@@ -168,6 +168,7 @@ class Delivery:
 
     async def _step(self, name: str, lane: int) -> bool:
         """Deal with the callback at the head of a lane; False where the lane is to wait."""
+        await self._directory.refresh()  # nothing goes to where the webhook no longer points
         webhook = self._directory.by_id.get(name)
         if webhook is None:
             await self._purge(name)
@@ -194,10 +195,8 @@ class Delivery:
 
     async def _purge(self, webhook: str) -> None:
         """Drop what was queued while its webhook was being deleted."""
-        await self._directory.refresh()
-        if webhook not in self._directory.by_id:
-            self._failing.discard(webhook)
-            await self._webhooks.purge(webhook)
+        self._failing.discard(webhook)
+        await self._webhooks.purge(webhook)
 
     async def _keep_up(self) -> None:
         """Measure, and forget dead letters that are too old, every few seconds."""

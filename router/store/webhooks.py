@@ -12,6 +12,7 @@ import msgspec
 from router.model.ids import ProjectId
 from router.model.webhook import LANES, Health, Webhook, partition_of_webhook
 from router.store import keys
+from router.store.callbacks import Lanes
 from router.store.connection import Store
 from router.store.link import Reply, fields
 
@@ -27,6 +28,7 @@ class Webhooks:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._lanes = Lanes(store)
 
     async def put(self, webhook: Webhook) -> None:
         """Keep a webhook, new or changed, without its being disabled."""
@@ -39,12 +41,13 @@ class Webhooks:
         await self._changed()
 
     async def disable(self, webhook: Webhook, now_ms: int, reason: str) -> None:
-        """Send nothing there any more, until `enable`."""
+        """Send nothing there any more, until `enable`; what waits becomes dead letters at once."""
         field = webhook.id + _DISABLED
         await self._store.batch.call(
             "HSET", keys.webhooks(webhook.project), field, f"{now_ms}|{reason}"
         )
         await self._changed()
+        await self._lanes.wake(webhook.id, now_ms)
 
     async def enable(self, webhook: Webhook) -> None:
         """Send there again."""

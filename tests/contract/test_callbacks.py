@@ -178,6 +178,23 @@ async def test_410_disables_the_endpoint_and_what_waits_becomes_dead_letters(
         await stage.until_heard(device, lambda: len(receiver.taken) > taken)
 
 
+async def test_what_waits_for_a_webhook_that_is_disabled_becomes_dead_letters(
+    fresh_store_url: str,
+) -> None:
+    async with callback_stage(fresh_store_url) as stage, receiving() as receiver, stage.worker():
+        webhook = await stage.webhook(receiver)
+        receiver.answer = lambda _: Reply(500, {"Retry-After": "7200"})
+        device = await stage.register()
+        await stage.delivered(device, 5)
+        await stage.until_failing(webhook)
+        await stage.sender.send(stage.project, to(device))
+        await stage.endpoints.change(stage.project, webhook.id, None, None, disabled=True)
+        await eventually(lambda: stage.metric("pushwire_callbacks_dead_total", reason="disabled"))
+        (letter, *_), _ = await stage.endpoints.letters(stage.project, webhook.id, None, 10)
+        assert letter.reason == "disabled"
+        assert len(receiver.taken) == 1
+
+
 async def test_a_slow_endpoint_slows_nobody_and_gets_no_more_requests_than_its_cap(
     fresh_store_url: str,
 ) -> None:
