@@ -6,7 +6,7 @@ Before: `gateway.api.resources.messages`. After: `router.store.mailbox` with its
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -20,18 +20,26 @@ from router.model.errors import (
     StoreUnavailableError,
 )
 from router.model.hint import Deliver
-from router.model.ids import ENTROPY_BYTES, MessageId, ProjectId, Token, new_message_id, parse_token
+from router.model.ids import (
+    ENTROPY_BYTES,
+    MessageId,
+    ProjectId,
+    Token,
+    is_topic_message,
+    new_message_id,
+    parse_token,
+)
 from router.model.mailbox import Enqueued, EnqueueResult, Envelope
-from router.model.message import MAX_PAYLOAD_BYTES, Message, Notification
+from router.model.message import MAX_PAYLOAD_BYTES, Message
 from router.model.status import MessageStatus
 from router.policy.delivery import Lifetime, lifetime
+from router.policy.frame import message_frame, payload_bytes
 from router.policy.limits import payload_violation, schedule_violation
 from router.policy.retry import Backoff
 from router.routing import Routing
 from router.store.link import Reply
 from router.store.mailbox import Mailboxes
 from router.telemetry.metrics import Metrics
-from sdk_client.wire import encode
 
 MAX_WITHDRAWALS: Final = 10_000
 """Messages of unknown outcome that are remembered while the store is away."""
@@ -39,8 +47,9 @@ _MOST_JSON_PER_BYTE: Final = 6
 """A byte of msgpack is at most `\\u0000` in JSON: only large frames need to be measured."""
 _RETRY: Final = Backoff(base_s=0.05, cap_s=1.0)
 
+Retract = Callable[[ProjectId, MessageId], Awaitable[MessageStatus | None]]
+
 _log = structlog.stdlib.get_logger(__name__)
-_json = msgspec.json.Encoder()
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
@@ -61,6 +70,7 @@ class Sender:
         now_ms: the clock, epoch milliseconds.
         entropy: gives so many random bytes.
         max_withdrawals: messages of unknown outcome that are remembered.
+        retract: takes back a message to a topic (`router.publish`).
     """
 
     def __init__(
@@ -71,6 +81,7 @@ class Sender:
         now_ms: Callable[[], int],
         entropy: Callable[[int], bytes],
         max_withdrawals: int = MAX_WITHDRAWALS,
+        retract: Retract | None = None,
     ) -> None:
         self._mailboxes = mailboxes
         self._routing = routing
@@ -78,6 +89,7 @@ class Sender:
         self._now_ms = now_ms
         self._entropy = entropy
         self._max_withdrawals = max_withdrawals
+        self._retract = retract
         self._doubtful: deque[tuple[ProjectId, MessageId]] = deque()
         self._doubt = asyncio.Event()
 
@@ -150,6 +162,8 @@ class Sender:
         Raises:
             StoreUnavailableError: the store is away.
         """
+        if is_topic_message(message):
+            return None if self._retract is None else await self._retract(project, message)
         return await self._mailboxes.cancel(message, project, self._now_ms())
 
     async def run(self) -> None:
@@ -159,7 +173,7 @@ class Sender:
             await self._doubt.wait()
             project, message = self._doubtful[0]
             try:
-                await self._mailboxes.cancel(message, project, self._now_ms())
+                await self.cancel(project, message)
             except StoreUnavailableError:
                 failures += 1
                 self._metrics.withdrawals.labels("retried").inc()
@@ -220,12 +234,15 @@ class Sender:
         One with an idempotency key stays: its sender repeats the request and gets this very id, so
         taking it back could lose a message that was answered with success.
         """
-        if envelope.idempotency_key:
-            return
+        if not envelope.idempotency_key:
+            self.withdraw(envelope.project, envelope.message)
+
+    def withdraw(self, project: ProjectId, message: MessageId) -> None:
+        """Take a message back as soon as the store answers."""
         if len(self._doubtful) >= self._max_withdrawals:
             self._doubtful.popleft()
             self._metrics.withdrawals.labels("dropped").inc()
-        self._doubtful.append((envelope.project, envelope.message))
+        self._doubtful.append((project, message))
         self._doubt.set()
 
     def _forget(self, message: MessageId) -> None:
@@ -248,21 +265,9 @@ def _packed(
     key: str,
     digest: str,
 ) -> Envelope:
-    frame: dict[str, object] = {
-        "op": "message",
-        "id": identifier,
-        "sent_at": times.send_at_ms or times.accepted_ms,
-        "expires_at": times.expires_ms,
-        "priority": message.priority.value,
-    }
-    if message.collapse_key:
-        frame["collapse_key"] = message.collapse_key
-    if message.notification is not None:
-        frame["notification"] = _shown(message.notification)
-    if message.data:
-        frame["data"] = message.data
+    sent_ms = times.send_at_ms or times.accepted_ms
     try:
-        body = encode(frame)
+        body = message_frame(message, identifier, sent_ms, times.expires_ms)
     except UnicodeEncodeError as error:
         accepted = "text in Unicode; half of a surrogate pair is none"
         raise _invalid(FieldViolation("message", accepted)) from error
@@ -287,25 +292,8 @@ def _packed(
 
 
 def _check_size(message: Message) -> None:
-    size = 0
-    if message.notification is not None:
-        size = len(_json.encode(message.notification))
-    if message.data:
-        size += len(_json.encode(message.data))
-    if (large := payload_violation(size)) is not None:
+    if (large := payload_violation(payload_bytes(message))) is not None:
         raise _invalid(large)
-
-
-def _shown(notification: Notification) -> dict[str, str]:
-    """Give the notification without its empty parts."""
-    shown = {}
-    if notification.title:
-        shown["title"] = notification.title
-    if notification.body:
-        shown["body"] = notification.body
-    if notification.image:
-        shown["image"] = notification.image
-    return shown
 
 
 def _invalid(violation: FieldViolation) -> PushError:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from router.model.ids import DeviceId, MessageId, ShardId
+from router.model.ids import DeviceId, MessageId, ProjectId, ShardId, TopicName
+from router.model.message import ReceiptMode
 
 
 class Route(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -59,18 +60,53 @@ class Readdress(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="t")
     token: str
 
 
-Hint = Deliver | Wake | Displace | Unregister | Readdress
+class Resubscribe(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="s"):
+    """The app server changed the device's topics: read them anew."""
+
+    device: DeviceId
+    epoch: int
+
+
+class Publish(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="p"):
+    """A message for all sessions that subscribe to a topic."""
+
+    project: ProjectId
+    topic: TopicName
+    seq: int
+    """Its place in the log; 0 for a TTL of 0, which the log never held."""
+    previous: int
+    """The seq before it: who has not seen that one reads the log."""
+    message: MessageId
+    expires_ms: int
+    receipts: ReceiptMode
+    collapse_key: str
+    frame: bytes
+
+
+class Retract(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="r"):
+    """A message was taken out of its topic's log: it goes to nobody from now on."""
+
+    project: ProjectId
+    topic: TopicName
+    seq: int
+
+
+Hint = Deliver | Wake | Displace | Unregister | Readdress | Resubscribe
+"""For one session."""
+TopicHint = Publish | Retract
+"""For all sessions of a shard that subscribe."""
+AnyHint = Hint | TopicHint
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[Hint])
+_decoder = msgspec.msgpack.Decoder(list[AnyHint])
 
 
-def encode_hints(hints: Sequence[Hint]) -> bytes:
+def encode_hints(hints: Sequence[AnyHint]) -> bytes:
     """Write the hints of one inbox entry."""
     return _encoder.encode(hints)
 
 
-def decode_hints(entry: bytes) -> list[Hint]:
+def decode_hints(entry: bytes) -> list[AnyHint]:
     """Read the hints of one inbox entry.
 
     Raises:

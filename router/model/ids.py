@@ -18,9 +18,11 @@ DeviceId = NewType("DeviceId", str)
 MessageId = NewType("MessageId", str)
 Partition = NewType("Partition", str)
 ShardId = NewType("ShardId", str)
+TopicName = NewType("TopicName", str)
 
 PARTITIONS: Final = 64
 _PARTITIONS: Final = tuple(Partition(f"{number:02x}") for number in range(PARTITIONS))
+_TOPIC_MARK: Final = "4"
 ENTROPY_BYTES: Final = 10
 """How many random bytes the makers of ids below take."""
 SECRET_BYTES: Final = 24
@@ -34,6 +36,8 @@ _TOKEN = re.compile(
     r"(?P<device>[A-Za-z0-9_-]{16,64})\.(?P<nonce>[a-z2-7]{16})"
 )
 _CREDENTIAL = re.compile(r"(?P<device>[A-Za-z0-9_-]{16,64})\.(?P<secret>[A-Za-z0-9_-]{32})")
+_TOPIC = re.compile(r"[a-zA-Z0-9-_.~%]{1,900}")
+_TOPIC_PREFIX: Final = "/topics/"
 _BASE36: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -70,7 +74,19 @@ def partition_of(device: DeviceId) -> Partition:
 
 def partition_of_message(message: MessageId) -> Partition:
     """Name the partition that holds a message's status."""
+    if message[0] >= _TOPIC_MARK:
+        return _PARTITIONS[int(message[:2], 16) - PARTITIONS]
     return Partition(message[:2])
+
+
+def partition_of_topic(project: ProjectId, topic: TopicName) -> Partition:
+    """Name the partition of a topic's log, and of the status of what is published to it."""
+    return _PARTITIONS[zlib.crc32(f"{project}:{topic}".encode()) % PARTITIONS]
+
+
+def is_topic_message(message: MessageId) -> bool:
+    """Tell whether a message was published to a topic: its first byte is 40 to 7f, not 00 to 3f."""
+    return message[0] >= _TOPIC_MARK
 
 
 def all_partitions() -> list[Partition]:
@@ -98,6 +114,12 @@ def new_message_id(partition: Partition, now_ms: int, entropy: bytes) -> Message
         rest, digit = divmod(rest, 36)
         digits.append(_BASE36[digit])
     return MessageId(f"{partition}{''.join(reversed(digits))}{_base32(entropy)}")
+
+
+def new_topic_message_id(partition: Partition, now_ms: int, entropy: bytes) -> MessageId:
+    """Make the id of a message to a topic, whose log stands in `partition`."""
+    marked = Partition(f"{int(partition, 16) + PARTITIONS:02x}")
+    return new_message_id(marked, now_ms, entropy)
 
 
 def new_token(region: str, device: DeviceId, entropy: bytes) -> Token:
@@ -147,6 +169,12 @@ def parse_credential(text: str) -> Credential | None:
 def parse_device_id(text: str) -> DeviceId | None:
     """Give a device id of 16 to 64 characters `[A-Za-z0-9_-]`, or None."""
     return DeviceId(text) if _DEVICE.fullmatch(text) else None
+
+
+def parse_topic(text: str) -> TopicName | None:
+    """Give a topic's name, without the `/topics/` that FCM lets stand before it; or None."""
+    name = text.removeprefix(_TOPIC_PREFIX)
+    return TopicName(name) if _TOPIC.fullmatch(name) else None
 
 
 def parse_message_id(text: str) -> MessageId | None:

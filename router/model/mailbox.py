@@ -5,7 +5,7 @@ import enum
 import msgspec
 
 from router.model.hint import Route
-from router.model.ids import DeviceId, MessageId, Partition, ProjectId
+from router.model.ids import DeviceId, MessageId, Partition, ProjectId, TopicName
 from router.model.message import Priority
 
 
@@ -104,6 +104,8 @@ class Attached(msgspec.Struct, frozen=True):
     """The session that this one takes over from."""
     drops_known: int = 0
     """Of `window.dropped`, how many the device knows of: it acked what came after its notice."""
+    topics: tuple[tuple[TopicName, int], ...] = ()
+    """What the device subscribes to, and up to which seq it has acked."""
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False):

@@ -5,6 +5,8 @@ from typing import Final
 
 import msgspec
 
+from router.model.ids import TopicName
+
 MAX_TTL_S: Final = 28 * 24 * 3600
 MAX_PAYLOAD_BYTES: Final = 4096
 
@@ -65,7 +67,7 @@ class Platforms(msgspec.Struct, frozen=True, omit_defaults=True):
 class Message(msgspec.Struct, frozen=True):
     """One message, valid, with every duration in milliseconds and every time in epoch milliseconds.
 
-    `token` is the text of a single device's address; other targets have fields of their own.
+    Its target is `token`, the text of a single device's address, or else `topic`.
     """
 
     token: str
@@ -79,5 +81,6 @@ class Message(msgspec.Struct, frozen=True):
     bridge: BridgePolicy = BridgePolicy()
     label: str = ""
     """FCM's `analytics_label`."""
+    topic: TopicName | None = None
     platforms: Platforms | None = None
     """None where the sender gave no part of its own to any platform."""

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from router.model.ids import DeviceId, MessageId, ProjectId
+from router.model.ids import DeviceId, MessageId, ProjectId, TopicName
 from router.model.receipt import Event
 
 _RANK: Final = {
@@ -37,12 +37,14 @@ class TimelineEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class MessageStatus(msgspec.Struct, frozen=True):
-    """One message to one device. Times in epoch milliseconds; `send_at_ms` 0 for at once."""
+    """One message, to a device or a topic. Times in epoch milliseconds; `send_at_ms` 0: at once."""
 
     id: MessageId
     project: ProjectId
     device: DeviceId
+    """Empty for a message to a topic."""
     target: str
+    """`token` or `topic`."""
     state: Event
     """The furthest event."""
     created_ms: int
@@ -53,6 +55,16 @@ class MessageStatus(msgspec.Struct, frozen=True):
     attempts: int = 0
     """How often the message was reported as sent to its device."""
     timeline: tuple[TimelineEntry, ...] = ()
+    topic: TopicName | None = None
+    counts: dict[str, int] = {}
+    """Devices per event, of a message to a topic."""
+    per_device: bool = False
+    """Whether the sender asked for receipts of each device of a topic."""
+
+    def is_done(self, now_ms: int) -> bool:
+        """Tell whether a message to a topic reaches nobody any more who did not get it yet."""
+        ended = {Event.CANCELLED, Event.COLLAPSED}
+        return now_ms >= self.expires_ms or any(one.event in ended for one in self.timeline)
 
 
 def furthest(timeline: tuple[TimelineEntry, ...]) -> Event:

@@ -8,8 +8,10 @@ from router.model.ids import (
     Partition,
     ProjectId,
     ShardId,
+    TopicName,
     partition_of,
     partition_of_message,
+    partition_of_topic,
 )
 from router.model.webhook import partition_of_webhook
 
@@ -68,6 +70,36 @@ def outbox(partition: Partition) -> str:
 def message(identifier: MessageId) -> str:
     """Hash: status of a message."""
     return f"{{{partition_of_message(identifier)}}}:msg:{identifier}"
+
+
+def receivers(identifier: MessageId) -> str:
+    """Hash: `<device>|<event>` of a message to a topic whose sender wants receipts per device."""
+    return f"{message(identifier)}:devices"
+
+
+def topic_log(project: ProjectId, topic: TopicName) -> str:
+    """Stream: what was published to a topic, each message once; its ids are `<seq>-0`."""
+    return f"{{{partition_of_topic(project, topic)}}}:topic:{project}:{topic}"
+
+
+def topic_state(project: ProjectId, topic: TopicName) -> str:
+    """Hash: `seq` last given out, `ttl` the longest, `end` of the last message to expire."""
+    return f"{topic_log(project, topic)}:state"
+
+
+def topic_collapse(project: ProjectId, topic: TopicName) -> str:
+    """Hash: seq of the message that holds each collapse key."""
+    return f"{topic_log(project, topic)}:collapse"
+
+
+def topic_shards(project: ProjectId, topic: TopicName) -> str:
+    """Hash: shards with a subscriber, and when they last said so by the store's clock."""
+    return f"{topic_log(project, topic)}:shards"
+
+
+def members(partition: Partition, project: ProjectId, topic: TopicName) -> str:
+    """Set: devices of a partition that subscribe to a topic."""
+    return f"{{{partition}}}:members:{project}:{topic}"
 
 
 def idempotency(partition: Partition, project: ProjectId, key: str) -> str:

@@ -35,6 +35,7 @@ from router.store.connection import Store
 from router.store.devices import Devices, optional_route, route, text
 from router.store.link import Argument, Reply, fields
 from router.store.messages import device_of, read_status
+from router.store.topics import read_subscriptions
 
 _REFUSALS: Final = {
     -1: EnqueueResult.UNREGISTERED,
@@ -162,7 +163,7 @@ class Mailboxes(Devices):
             return Attached(AttachResult.BAD_CREDENTIAL)
         if reply[0] == _OVERTAKEN:
             return Attached(AttachResult.OVERTAKEN)
-        epoch, project, nonce, pending, shard_before, epoch_before, drops_known, *window = reply
+        epoch, project, nonce, pending, shard_before, epoch_before, drops_known, topics, *window = reply
         return Attached(
             AttachResult.ATTACHED,
             epoch=cast("int", epoch),
@@ -172,6 +173,7 @@ class Mailboxes(Devices):
             window=_window(window),
             displaced=route(shard_before, epoch_before) if shard_before else None,
             drops_known=cast("int", drops_known),
+            topics=read_subscriptions(topics),
         )
 
     async def fetch(

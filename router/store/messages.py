@@ -2,15 +2,16 @@
 
 from typing import Final
 
-from router.model.ids import DeviceId, MessageId, ProjectId
+from router.model.ids import DeviceId, MessageId, ProjectId, TopicName, parse_topic
 from router.model.receipt import Event
 from router.model.status import MessageStatus, TimelineEntry, furthest, in_order
 from router.store import keys
 from router.store.connection import Store
 from router.store.link import Reply, fields
 
-_TARGET: Final = "token"
-"""The kind of target; a message in a mailbox was sent to one token."""
+_TOPIC: Final = "/topics/"
+"""What stands before the name of a topic, in the place of a device."""
+_PER_DEVICE: Final = b"d"
 
 
 class Messages:
@@ -28,6 +29,21 @@ class Messages:
         return read_status(message, await self._store.batch.call("HGETALL", keys.message(message)))
 
 
+    async def receivers(self, message: MessageId) -> dict[DeviceId, Event]:
+        """Give about a hundred devices that a message to a topic reached, and how far it went.
+
+        Raises:
+            StoreUnavailableError: the store did not answer in time.
+        """
+        reply = await self._store.batch.call("HSCAN", keys.receivers(message), 0, "COUNT", 128)
+        flat = [item for item in fields(fields(reply)[1]) if isinstance(item, bytes)]
+        found: dict[DeviceId, list[TimelineEntry]] = {}
+        for field, time in zip(flat[::2], flat[1::2], strict=True):
+            device, _, event = field.decode().partition("|")
+            found.setdefault(DeviceId(device), []).append(TimelineEntry(Event(event), int(time)))
+        return {device: furthest(tuple(entries)) for device, entries in found.items()}
+
+
 def device_of(head: Reply) -> DeviceId | None:
     """Take the device from the head field of a status."""
     return DeviceId(head.decode().split("|", 2)[1]) if isinstance(head, bytes) else None
@@ -41,9 +57,15 @@ def read_status(message: MessageId, reply: Reply) -> MessageStatus | None:
     if head is None:
         return None
     project, device, created, expires, send_at, seq, collapse = head.decode().split("|", 6)
+    topic: TopicName | None = None
+    if device.startswith(_TOPIC):
+        topic, device = parse_topic(device), ""
     first = Event.SCHEDULED if send_at != "0" else Event.ACCEPTED
     entries = [TimelineEntry(first, int(created))]
+    counts: dict[str, int] = {}
     for field, value in found.items():
+        if field.startswith(b"n:"):
+            counts[field[2:].decode()] = int(value)
         if field.startswith(b"e:"):
             time, _, detail = value.decode("utf-8", "replace").partition("|")
             entries.append(TimelineEntry(Event(field[2:].decode()), int(time), detail))
@@ -52,7 +74,7 @@ def read_status(message: MessageId, reply: Reply) -> MessageStatus | None:
         id=message,
         project=ProjectId(project),
         device=DeviceId(device),
-        target=_TARGET,
+        target="token" if topic is None else "topic",
         state=furthest(timeline),
         created_ms=int(created),
         expires_ms=int(expires),
@@ -61,4 +83,7 @@ def read_status(message: MessageId, reply: Reply) -> MessageStatus | None:
         collapse_key=collapse,
         attempts=int(found.get(b"at", b"0")),
         timeline=timeline,
+        topic=topic,
+        counts=counts,
+        per_device=found.get(b"r") == _PER_DEVICE,
     )

@@ -5,6 +5,7 @@
 --   index member    <message>|<expires ms>|<collapse key>          score: seq
 --   status field i  <project>|<device>|<created ms>|<expires ms>|<send at ms>|<seq>|<collapse key>
 --   status field e:<event>  <ms> or <ms>|<detail>
+--   topic log       id <seq>-0, field h <message>|<expires ms>|<receipts>|<collapse key>, f frame
 --   outbox field r  <project>|<message>|<device>|<event>|<ms>|<accepted ms>|<sent ms>|<detail>
 
 -- Bound at the start of each function: while a library loads, redis.call does not exist.
@@ -15,6 +16,11 @@ local ROUNDS = 8
 local OUTBOX_MAX = '1000000'
 local OUTBOX_CHECK = 97
 local IDEMPOTENCY_MS = '86400000'
+local TOPIC_MAX = 10000
+-- A topic's keys outlive its last message by so much: clocks of the APIs differ.
+local TOPIC_KEEP_MS = 60000
+-- A shard that does not say for so long that it follows a topic is gone.
+local FOLLOW_MS = 120000
 
 -- A message id carries the time of its acceptance: partition (2), milliseconds in base 36 (9).
 local function accepted_of(message)
@@ -184,4 +190,37 @@ local function trim_letters(dead, letters, now, bound, retention)
   call('ZREM', dead, unpack(first))
   call('HDEL', letters, unpack(first))
   return #old + over
+end
+
+-- The store's own clock, in milliseconds: those of its callers differ.
+local function store_clock()
+  local time = call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- Append the shards that follow a topic to `out`, and forget those that are gone.
+local function live_shards(shards, clock, out)
+  local found = call('HGETALL', shards)
+  for at = 1, #found, 2 do
+    if clock - tonumber(found[at + 1]) > FOLLOW_MS then
+      call('HDEL', shards, found[at])
+    else
+      out[#out + 1] = found[at]
+    end
+  end
+  return out
+end
+
+-- List the topics of a mailbox with their cursors; `count` is how many it says to have.
+local function topics_of(mailbox, count)
+  local out = {}
+  if not count then return out end
+  local all = call('HGETALL', mailbox)
+  for at = 1, #all, 2 do
+    if string.sub(all[at], 1, 2) == 't:' then
+      out[#out + 1] = string.sub(all[at], 3)
+      out[#out + 1] = all[at + 1]
+    end
+  end
+  return out
 end

@@ -4,14 +4,19 @@
 -- returns: {1, remaining, shard, epoch}, {1, remaining} without a route, {0} where the project has
 --   no such device
 -- events: dropped (unregistered); unregistered
--- invariant: after it no message enters; the expire timer stands as long as a message does
+-- invariant: after it no message enters and no topic counts it; the expire timer stands as long as
+--   a message does
 -- FLAGS: allow-oom
 local mailbox, index, frames, timers, outbox = unpack(keys)
 local device, project, now, retention = unpack(args)
-local known = call('HMGET', mailbox, 'p', 'sh', 'ep')
+local known = call('HMGET', mailbox, 'p', 'sh', 'ep', 'tc')
 if known[1] ~= project then return {0} end
 local c = {mailbox = mailbox, index = index, frames = frames, timers = timers, outbox = outbox,
   project = project, device = device, now = now, retention = retention}
+local topics = topics_of(mailbox, known[4])
+for at = 1, #topics, 2 do
+  call('SREM', string.match(mailbox, '^{.-}') .. ':members:' .. project .. ':' .. topics[at], device)
+end
 call('UNLINK', mailbox)
 local found = call('ZRANGE', index, 0, WINDOW - 1, 'WITHSCORES')
 for at = 1, #found, 2 do finish(c, found[at], found[at + 1], 'dropped', 'unregistered') end

@@ -1,0 +1,55 @@
+-- Accept a message for the subscribers of a topic: it is stored once.
+-- KEYS: log state collapse shards outbox status [idempotency]
+-- ARGV: message target project now expires key receipts frame retention digest
+-- returns: {seq, previous, shard…}, seq 0 for a TTL of 0; {-3} idempotency key used for another
+--   request, {-4, first message} repeated
+-- events: accepted; collapsed of the message that had the collapse key
+-- invariant: log and status change together; seqs of a topic only grow, even where its log had ended
+--   or a crash of the store took its last second, as they are no less than the store's clock
+local log, state, collapse, shards, outbox, status, idempotency = unpack(keys)
+local message, target, project, now, expires, key, receipts, frame, retention, digest = unpack(args)
+if idempotency then
+  local first = call('GET', idempotency)
+  if first then
+    local seen, id = string.match(first, '^([^|]*)|(.+)$')
+    if seen ~= digest then return {-3} end
+    if id ~= message then return {-4, id} end
+  end
+end
+local clock = store_clock()
+local known = call('HMGET', state, 'seq', 'ttl', 'end')
+local previous, seq = tonumber(known[1]) or 0, 0
+if expires ~= now then seq = math.max(previous + 1, clock) end
+local head = project .. '|' .. target .. '|' .. now .. '|' .. expires .. '|0|' .. seq .. '|' .. key
+if call('HSETNX', status, 'i', head) == 0 then
+  local _, _, _, _, _, taken = split_head(call('HGET', status, 'i'))
+  -- Who has all before it needs no more; who does not reads the log.
+  return live_shards(shards, clock, {tonumber(taken), math.max(tonumber(taken) - 1, 0)})
+end
+call('HSET', status, 'r', receipts)
+call('PEXPIRE', status, expires - now + retention)
+if idempotency then
+  call('SET', idempotency, digest .. '|' .. message, 'PX', IDEMPOTENCY_MS)
+end
+emit(outbox, project, message, '', 'accepted', now, '0', '0', '')
+if seq == 0 then return live_shards(shards, clock, {0, 0}) end
+if key ~= '' then
+  local old = call('HGET', collapse, key)
+  local entry = old and call('XRANGE', log, old .. '-0', old .. '-0')[1]
+  if entry then
+    call('XDEL', log, old .. '-0')
+    local earlier = string.match(entry[2][2], '^([^|]+)|')
+    close({outbox = outbox, project = project, device = '', now = now, retention = retention},
+      status_key(outbox, earlier), earlier, 'collapsed', '')
+  end
+  if call('HLEN', collapse) >= 2 * TOPIC_MAX then call('UNLINK', collapse) end
+  call('HSET', collapse, key, seq)
+end
+local ttl = math.max(expires - now, tonumber(known[2]) or 0)
+local last = math.max(tonumber(expires), tonumber(known[3]) or 0)
+call('XADD', log, 'MINID', '~', math.max(clock - ttl, 0), seq .. '-0',
+  'h', message .. '|' .. expires .. '|' .. receipts .. '|' .. key, 'f', frame)
+if call('XLEN', log) > TOPIC_MAX then call('XTRIM', log, 'MAXLEN', TOPIC_MAX) end
+call('HSET', state, 'seq', seq, 'ttl', ttl, 'end', last)
+for _, kept in ipairs({log, state, collapse}) do call('PEXPIRE', kept, last - now + TOPIC_KEEP_MS) end
+return live_shards(shards, clock, {seq, previous})
