@@ -1,0 +1,335 @@
+"""How far one session is in its topics: which message goes out, what an ack moves. Pure.
+
+Of each topic a session keeps one number, its `head`: the seq of the last message dealt with. Beside
+it stand the messages that are in flight or nacked, of all topics together. The cursor of a topic,
+from which the device's next session goes on, is not kept: it is the head, or, while messages of the
+topic are unacked, what lies before the first of them. So it never passes an unacked message, and an
+ack out of order needs no memory: what lies between cursor and head is either in flight or done.
+
+A topic whose log holds what the session has not seen is `behind`: its log is read in order, and
+nothing of it is sent past that.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from gateway.shard.dialect import Dialect
+from gateway.shard.events import Relay
+from gateway.shard.frames import BINARY, TEXT, build_frame
+from router.model.ids import DeviceId, MessageId, ProjectId, TopicName
+from router.model.message import ReceiptMode
+from router.model.receipt import Event
+from router.model.topic import DeviceEvent
+
+NEVER_MS: Final = 1 << 62
+_MAX_BACKOFF: Final = 3
+"""The time to the next redelivery doubles so many times."""
+
+
+class Topic:
+    """A topic as the sessions of a shard share it; `head` is the last seq known of its log."""
+
+    __slots__ = ("counts", "head", "name")
+
+    def __init__(self, name: TopicName, counts: "Counts", head: int = 0) -> None:
+        self.name = name
+        self.counts = counts
+        self.head = head
+
+
+class Item(msgspec.Struct, gc=False):
+    """A published message, shared by all sessions that it goes to."""
+
+    project: ProjectId
+    seq: int
+    previous: int
+    """The seq before it, as far as is known: who has seen that one misses nothing."""
+    message: MessageId
+    expires_ms: int
+    receipts: ReceiptMode
+    collapse_key: str
+    frame: bytes
+    gone: bool = False
+    """Retracted or collapsed: it goes to nobody who does not have it."""
+    counted: bool = False
+    """Whether it stands in the list of what is to be counted."""
+    counts: dict[Event, int] = {}
+    devices: list[DeviceEvent] = []
+    relays: dict[str, Relay] = {}
+
+    def relay(self, dialect: Dialect) -> Relay:
+        """Give its whole WebSocket frame: built once for all sessions of a dialect."""
+        found = self.relays.get(dialect.subprotocol)
+        if found is None:
+            payload = dialect.message(self.frame)
+            if isinstance(payload, str):
+                data = build_frame(TEXT, payload.encode())
+            else:
+                data = build_frame(BINARY, payload)
+            found = self.relays[dialect.subprotocol] = Relay(data)
+        return found
+
+
+class Counts(msgspec.Struct):
+    """What became of messages to topics, until the shard stores it."""
+
+    items: list[Item] = []
+
+    def add(self, item: Item, event: Event, device: DeviceId, now_ms: int) -> None:
+        """Count an event of one device, as its sender asked."""
+        if item.receipts is ReceiptMode.NONE:
+            return
+        if item.receipts is ReceiptMode.DEVICE:
+            item.devices.append(DeviceEvent(device, event, now_ms))
+        else:
+            item.counts[event] = item.counts.get(event, 0) + 1
+        if not item.counted:
+            item.counted = True
+            self.items.append(item)
+
+
+class TopicFlight(msgspec.Struct, gc=False):
+    """A message that the device has and has not acked, or has nacked."""
+
+    topic: Topic
+    item: Item
+    due_ms: int
+    repeats: int = 0
+    held: bool = False
+    """Nacked: it takes no room until it is sent again."""
+
+
+class Cursors:
+    """The topics of one session."""
+
+    __slots__ = ("_behind", "_dirty", "_flights", "_heads", "due_ms", "in_flight")
+
+    def __init__(self) -> None:
+        self._heads: dict[Topic, int] = {}
+        self._flights: dict[MessageId, TopicFlight] | None = None
+        self._behind: dict[Topic, None] | None = None
+        self._dirty: dict[Topic, None] | None = None
+        self.in_flight = 0
+        """Messages that take room in the window."""
+        self.due_ms = NEVER_MS
+        """No message is due again before this time."""
+
+    def __len__(self) -> int:
+        return len(self._heads)
+
+    def __iter__(self) -> Iterator[Topic]:
+        return iter(self._heads)
+
+    def __contains__(self, topic: Topic) -> bool:
+        return topic in self._heads
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether a cursor may have moved since `take_dirty`."""
+        return self._dirty is not None
+
+    # Subscriptions.
+
+    def join(self, topic: Topic, cursor: int) -> None:
+        """Take a subscription: what lies beyond `cursor` is to be sent."""
+        head = self._heads.get(topic)
+        if head is not None and cursor <= head:
+            return
+        # Beyond the head: it ended and began anew meanwhile.
+        self._drop_flights(topic)
+        self._heads[topic] = cursor
+        self.look(topic)
+
+    def leave(self, topic: Topic) -> None:
+        """Take the end of a subscription: nothing of it is sent or told from now on."""
+        if self._heads.pop(topic, None) is None:
+            return
+        self._drop_flights(topic)
+        self._done(topic)
+        if self._dirty is not None:
+            self._dirty.pop(topic, None)
+            self._dirty = self._dirty or None
+
+    def look(self, topic: Topic) -> bool:
+        """Compare with what is known of the log; True where the session is behind."""
+        head = self._heads.get(topic)
+        if head is None or head >= topic.head:
+            return False
+        if self._behind is None:
+            self._behind = {}
+        self._behind[topic] = None
+        return True
+
+    # Out.
+
+    def offer(self, topic: Topic, item: Item, now_ms: int, due_ms: int, room: int) -> bool:
+        """Take a message as it is published; True where it is to be sent now.
+
+        `topic.head` counts it already. Where it is not the session's turn, the topic is behind.
+        """
+        head = self._heads.get(topic)
+        if head is None or item.seq <= head:
+            return False
+        if item.previous > head or room <= 0 or (self._behind and topic in self._behind):
+            self.look(topic)
+            return False
+        return self._pass(topic, item, now_ms, due_ms)
+
+    def offer_live(self, topic: Topic, item: Item, due_ms: int, room: int) -> bool:
+        """Take a message with a TTL of 0, which no log holds: now or never."""
+        known = self._flights is not None and item.message in self._flights
+        if topic not in self._heads or room <= 0 or known:
+            return False
+        self._fly(topic, item, due_ms)
+        return True
+
+    def next_read(self) -> tuple[Topic, int] | None:
+        """Give a topic that is behind, and the seq from behind which it is to be read."""
+        while self._behind:
+            topic = next(iter(self._behind))
+            if self.look(topic):
+                return topic, self._heads[topic]
+            self._done(topic)
+        return None
+
+    def take(
+        self, topic: Topic, items: Sequence[Item], upto: int, now_ms: int, due_ms: int, room: int
+    ) -> list[Item]:
+        """Take what a read from behind the head brought, all up to `upto`; gives what to send."""
+        sent: list[Item] = []
+        if topic not in self._heads:
+            return sent
+        for item in items:
+            if item.seq <= self._heads[topic]:
+                continue
+            if room <= len(sent):
+                break
+            if self._pass(topic, item, now_ms, due_ms):
+                sent.append(item)
+        else:
+            if upto > self._heads[topic]:
+                self._heads[topic] = upto
+                self._touch(topic)
+        if not self.look(topic):
+            self._done(topic)
+        elif self._behind is not None:
+            # The others' turn.
+            self._behind[topic] = self._behind.pop(topic)
+        return sent
+
+    def due(self, now_ms: int, timeout_ms: int) -> list[Item]:
+        """Give what is to be sent once more, and set when it is due again."""
+        again: list[Item] = []
+        self.due_ms = NEVER_MS
+        for message, flight in list((self._flights or {}).items()):
+            item = flight.item
+            if flight.due_ms > now_ms:
+                self.due_ms = min(self.due_ms, flight.due_ms)
+                continue
+            if not item.seq or item.gone or item.expires_ms <= now_ms:
+                self._land(message)
+                continue
+            if flight.held:
+                flight.held = False
+                self.in_flight += 1
+            flight.repeats += 1
+            flight.due_ms = now_ms + (timeout_ms << min(flight.repeats, _MAX_BACKOFF))
+            self.due_ms = min(self.due_ms, flight.due_ms)
+            again.append(item)
+        return again
+
+    # In.
+
+    def acked(self, ids: Iterable[str]) -> tuple[list[TopicFlight], list[str]]:
+        """Take what the device is done with; gives what was in flight here, and the other ids."""
+        if self._flights is None:
+            return [], list(ids)
+        found: list[TopicFlight] = []
+        others: list[str] = []
+        for text in ids:
+            flight = self._land(MessageId(text))
+            if flight is None:
+                others.append(text)
+            else:
+                found.append(flight)
+        return found, others
+
+    def nacked(self, message: MessageId, due_ms: int) -> bool:
+        """Keep a message back; False where it is not in flight here."""
+        flight = self._flights.get(message) if self._flights else None
+        if flight is None:
+            return False
+        flight.due_ms = due_ms
+        self.due_ms = min(self.due_ms, due_ms)
+        if not flight.held:
+            flight.held = True
+            self.in_flight -= 1
+        return True
+
+    # Cursors.
+
+    def cursor(self, topic: Topic) -> int:
+        """Give the seq up to which the device needs nothing any more."""
+        unacked = [
+            flight.item.seq
+            for flight in (self._flights or {}).values()
+            if flight.topic is topic and flight.item.seq
+        ]
+        return min(unacked) - 1 if unacked else self._heads[topic]
+
+    def take_dirty(self) -> list[tuple[TopicName, int]]:
+        """Give the cursors that may have moved, once."""
+        dirty, self._dirty = self._dirty, None
+        return [(topic.name, self.cursor(topic)) for topic in dirty or ()]
+
+    def mark_dirty(self) -> None:
+        """Take it that what `take_dirty` gave was not stored."""
+        for topic in self._heads:
+            self._touch(topic)
+
+    # Inside.
+
+    def _pass(self, topic: Topic, item: Item, now_ms: int, due_ms: int) -> bool:
+        """Move the head over a message; True where it is to be sent."""
+        self._heads[topic] = item.seq
+        if item.gone or item.expires_ms <= now_ms:
+            self._touch(topic)
+            return False
+        self._fly(topic, item, due_ms)
+        return True
+
+    def _fly(self, topic: Topic, item: Item, due_ms: int) -> None:
+        if self._flights is None:
+            self._flights = {}
+        self._flights[item.message] = TopicFlight(topic, item, due_ms)
+        self.in_flight += 1
+        self.due_ms = min(self.due_ms, due_ms)
+
+    def _land(self, message: MessageId) -> TopicFlight | None:
+        flight = self._flights.pop(message, None) if self._flights else None
+        if flight is None:
+            return None
+        self._flights = self._flights or None
+        if not flight.held:
+            self.in_flight -= 1
+        if flight.item.seq:
+            self._touch(flight.topic)
+        return flight
+
+    def _drop_flights(self, topic: Topic) -> None:
+        for message, flight in list((self._flights or {}).items()):
+            if flight.topic is topic:
+                self._land(message)
+
+    def _touch(self, topic: Topic) -> None:
+        if topic in self._heads:
+            if self._dirty is None:
+                self._dirty = {}
+            self._dirty[topic] = None
+
+    def _done(self, topic: Topic) -> None:
+        if self._behind is not None:
+            self._behind.pop(topic, None)
+            self._behind = self._behind or None

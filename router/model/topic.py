@@ -1,0 +1,94 @@
+"""Messages to topics, and subscriptions."""
+
+import enum
+
+import msgspec
+
+from router.model.ids import MessageId, ProjectId, ShardId, TopicName
+from router.model.message import ReceiptMode
+from router.model.receipt import Event
+
+MAX_TOPICS = 2_000
+"""Topics of one device."""
+
+
+class TopicEnvelope(msgspec.Struct, frozen=True, gc=False):
+    """A message on its way into a topic's log. Times in epoch milliseconds.
+
+    `expires_ms == now_ms` means a TTL of 0: those who are connected, or nobody.
+    """
+
+    project: ProjectId
+    topic: TopicName
+    message: MessageId
+    frame: bytes
+    now_ms: int
+    expires_ms: int
+    receipts: ReceiptMode = ReceiptMode.AGGREGATE
+    collapse_key: str = ""
+    idempotency_key: str = ""
+    idempotency_digest: str = ""
+
+
+class PublishResult(enum.Enum):
+    """How a publish ended."""
+
+    ACCEPTED = "ok"
+    REPEATED = "repeat"
+    KEY_REUSED = "reused"
+
+
+class Published(msgspec.Struct, frozen=True, gc=False):
+    """What became of a publish; `shards` are those that follow the topic."""
+
+    result: PublishResult
+    message: MessageId
+    seq: int = 0
+    previous: int = 0
+    shards: tuple[ShardId, ...] = ()
+
+
+class LogEntry(msgspec.Struct, frozen=True, gc=False):
+    """A message in a topic's log."""
+
+    seq: int
+    message: MessageId
+    expires_ms: int
+    receipts: ReceiptMode
+    collapse_key: str
+    frame: bytes
+
+
+class LogPage(msgspec.Struct, frozen=True):
+    """A piece of a log in order of seq: all that stands in it behind the start, up to `upto`."""
+
+    entries: tuple[LogEntry, ...]
+    upto: int
+    full: bool
+    """Whether more may stand behind `upto`."""
+
+
+class SubscribeResult(enum.Enum):
+    """How a change of a device's subscriptions ended."""
+
+    DONE = "ok"
+    UNREGISTERED = "unregistered"
+    """There is no such device, its token is another one, or the session is over."""
+    SENDER_ID_MISMATCH = "mismatch"
+    TOO_MANY = "too many"
+
+
+class TopicStats(msgspec.Struct, frozen=True):
+    """What stands behind a topic."""
+
+    subscribers: int
+    messages: int
+    """In its log; some may have expired."""
+
+
+class DeviceEvent(msgspec.Struct, frozen=True, gc=False):
+    """What one device did with a message to a topic."""
+
+    device: str
+    event: Event
+    time_ms: int

@@ -1,0 +1,196 @@
+"""From a valid message to a topic to its log: stored once, however many subscribe.
+
+Before: `gateway.api.resources.messages`. After: `router.store.topics` with its `publish`, then
+`router.routing` with one hint for each shard that has a subscriber. Nothing here is done per
+subscriber. The device frame is encoded here, once.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from router.model.errors import ErrorCode, FieldViolation, PushError, StoreOutcomeUnknownError
+from router.model.hint import Publish, Retract, Route, TopicHint
+from router.model.ids import (
+    ENTROPY_BYTES,
+    MessageId,
+    ProjectId,
+    ShardId,
+    TopicName,
+    new_topic_message_id,
+    partition_of_topic,
+)
+from router.model.message import Message
+from router.model.status import MessageStatus
+from router.model.topic import Published, PublishResult, TopicEnvelope
+from router.policy.frame import message_frame, payload_bytes
+from router.policy.limits import payload_violation
+from router.routing import Routing
+from router.store.link import Reply
+from router.store.topics import Topics
+
+_UNANSWERED: Final = PushError(ErrorCode.INTERNAL, "The message was not sent.")
+
+
+class Publication(msgspec.Struct, frozen=True, gc=False):
+    """One message to a topic, with the idempotency key and digest of its own."""
+
+    topic: TopicName
+    message: Message
+    idempotency_key: str = ""
+    digest: str = ""
+
+
+class Publisher:
+    """Publishes to topics and hints to the shards that follow them.
+
+    Args:
+        topics: the logs.
+        routing: how shards learn of a message.
+        now_ms: the clock, epoch milliseconds.
+        entropy: gives so many random bytes.
+        withdraw: takes back, later, what may have been stored although its sender heard that
+            nothing was (`router.send`).
+    """
+
+    def __init__(
+        self,
+        topics: Topics,
+        routing: Routing,
+        now_ms: Callable[[], int],
+        entropy: Callable[[int], bytes],
+        withdraw: Callable[[ProjectId, MessageId], None],
+    ) -> None:
+        self._topics = topics
+        self._routing = routing
+        self._now_ms = now_ms
+        self._entropy = entropy
+        self._withdraw = withdraw
+
+    async def publish(self, project: ProjectId, publication: Publication) -> MessageId:
+        """Store one message; once this returns it is accepted.
+
+        Raises:
+            PushError: INVALID_ARGUMENT (payload above 4096 bytes, scheduled),
+                IDEMPOTENCY_KEY_REUSED.
+            StoreUnavailableError: the store is away; nothing was accepted.
+        """
+        envelope = self._envelope(project, publication)
+        return await self._accepted(envelope, self._topics.begin_publish(envelope))
+
+    async def publish_batch(
+        self, project: ProjectId, publications: Sequence[Publication]
+    ) -> list[MessageId | PushError]:
+        """Store several messages through one pipeline, those of one topic in order.
+
+        Returns:
+            For each, in order, its id or its own error.
+        """
+        results: list[MessageId | PushError] = [_UNANSWERED] * len(publications)
+        begun: dict[int, tuple[TopicEnvelope, asyncio.Future[Reply]]] = {}
+        for index, publication in enumerate(publications):
+            try:
+                envelope = self._envelope(project, publication)
+            except PushError as error:
+                results[index] = error
+            else:
+                begun[index] = (envelope, self._topics.begin_publish(envelope))
+        try:
+            for index, (envelope, reply) in begun.items():
+                try:
+                    results[index] = await self._accepted(envelope, reply)
+                except PushError as error:
+                    results[index] = error
+        finally:
+            for _, reply in begun.values():
+                reply.cancel()  # where this task was cancelled; what was not sent yet stays here
+        return results
+
+    async def retract(self, project: ProjectId, message: MessageId) -> MessageStatus | None:
+        """Take a message back from those who did not get it yet.
+
+        Returns:
+            Its status after that, or None where the project has no such message.
+
+        Raises:
+            StoreUnavailableError: the store is away.
+        """
+        found = await self._topics.retract(message, project, self._now_ms())
+        if found is None:
+            return None
+        if found.seq:
+            self._hint(found.shards, Retract(project, found.topic, found.seq))
+        return found.status
+
+    async def _accepted(self, envelope: TopicEnvelope, reply: asyncio.Future[Reply]) -> MessageId:
+        try:
+            published = self._topics.published(envelope, await reply)
+        except StoreOutcomeUnknownError:
+            # With a key its sender repeats the request and gets this very id.
+            if not envelope.idempotency_key:
+                self._withdraw(envelope.project, envelope.message)
+            raise
+        return self._settle(envelope, published)
+
+    def _settle(self, envelope: TopicEnvelope, published: Published) -> MessageId:
+        if published.result is PublishResult.KEY_REUSED:
+            raise PushError(
+                ErrorCode.IDEMPOTENCY_KEY_REUSED,
+                "The idempotency key was used for another request; take a new key.",
+            )
+        if published.result is PublishResult.ACCEPTED:
+            hint = Publish(
+                envelope.project,
+                envelope.topic,
+                published.seq,
+                published.previous,
+                envelope.message,
+                envelope.expires_ms,
+                envelope.receipts,
+                envelope.collapse_key,
+                envelope.frame,
+            )
+            self._hint(published.shards, hint)
+        return published.message
+
+    def _hint(self, shards: Iterable[ShardId], hint: TopicHint) -> None:
+        for shard in shards:
+            self._routing.hint(Route(shard, 0), hint)
+
+    def _envelope(self, project: ProjectId, publication: Publication) -> TopicEnvelope:
+        """Fix everything that is stored: id, times, frame."""
+        message, topic, now_ms = publication.message, publication.topic, self._now_ms()
+        if message.send_at_ms is not None and message.send_at_ms > now_ms:
+            raise _invalid(
+                FieldViolation("message.send_at", "is not accepted with a topic yet: publish later")
+            )
+        if (large := payload_violation(payload_bytes(message))) is not None:
+            raise _invalid(large)
+        identifier = new_topic_message_id(
+            partition_of_topic(project, topic), now_ms, self._entropy(ENTROPY_BYTES)
+        )
+        expires_ms = now_ms + message.ttl_ms
+        try:
+            frame = message_frame(message, identifier, now_ms, expires_ms)
+        except UnicodeEncodeError as error:
+            accepted = "text in Unicode; half of a surrogate pair is none"
+            raise _invalid(FieldViolation("message", accepted)) from error
+        return TopicEnvelope(
+            project=project,
+            topic=topic,
+            message=identifier,
+            frame=frame,
+            now_ms=now_ms,
+            expires_ms=expires_ms,
+            receipts=message.receipts,
+            collapse_key=message.collapse_key,
+            idempotency_key=publication.idempotency_key,
+            idempotency_digest=publication.digest,
+        )
+
+
+def _invalid(violation: FieldViolation) -> PushError:
+    message = f"{violation.field}: {violation.description}"
+    return PushError(ErrorCode.INVALID_ARGUMENT, message, violations=(violation,))
