@@ -13,13 +13,13 @@ from typing import Final
 import structlog
 
 from router.model.errors import PushError, StoreRefusedError, StoreUnavailableError
-from router.model.hint import Deliver, Wake
+from router.model.hint import Deliver, Resubscribe, Wake
 from router.model.ids import DeviceId, MessageId, Partition, ShardId
 from router.policy.limits import WINDOW
 from router.routing import Routing
 from router.store.leases import Leases
 from router.store.mailbox import Mailboxes
-from router.store.timers import EXPIRE, LAPSE, REDELIVER, SEND, Timers
+from router.store.timers import EXPIRE, LAPSE, REDELIVER, SEND, TOPICS, Timers
 from router.telemetry.metrics import Metrics
 
 _SHARDS_CACHE_MS: Final = 1000
@@ -65,6 +65,7 @@ class Redelivery:
             EXPIRE: self._expire,
             SEND: self._send,
             LAPSE: self._lapse,
+            TOPICS: self._remind,
         }
 
     async def run_once(self, partition: Partition, worker: str) -> int:
@@ -152,6 +153,12 @@ class Redelivery:
 
     async def _lapse(self, subject: str, now_ms: int) -> None:
         await self._mailboxes.lapse(MessageId(subject), now_ms)
+
+    async def _remind(self, subject: str, now_ms: int) -> None:
+        device = DeviceId(subject)
+        route = await self._mailboxes.remind(device, now_ms)
+        if route is not None and route.shard in self._shards:
+            self._routing.hint(route, Resubscribe(device, route.epoch))
 
     async def _look_for_shards(self, now_ms: int) -> None:
         # A clock that went back must not keep an old answer alive. Partitions that look at the same

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from router.model.errors import PushError
-from router.model.hint import Deliver, Hint, Route, Wake
+from router.model.hint import AnyHint, Deliver, Route, Wake
 from router.model.ids import DeviceId, ShardId
 from router.store.inbox import Inboxes
 from router.telemetry.metrics import Metrics
@@ -30,7 +30,7 @@ _log = structlog.stdlib.get_logger(__name__)
 class _Waiting(msgspec.Struct):
     """What leaves for one shard next."""
 
-    hints: list[Hint] = []
+    hints: list[AnyHint] = []
     wakes: dict[DeviceId, Wake] = {}
 
 
@@ -50,7 +50,7 @@ class Routing:
         self._waiting: dict[ShardId, _Waiting] = {}
         self._tasks: dict[ShardId, asyncio.Task[None]] = {}
 
-    def hint(self, route: Route, hint: Hint) -> None:
+    def hint(self, route: Route, hint: AnyHint) -> None:
         """Send a hint to the shard of a route, soon; where that fails it is counted and lost."""
         waiting = self._waiting.get(route.shard)
         if waiting is None:
@@ -68,10 +68,11 @@ class Routing:
         while self._tasks:
             await asyncio.wait(list(self._tasks.values()))
 
-    def _shorten(self, waiting: _Waiting, hint: Hint) -> None:
+    def _shorten(self, waiting: _Waiting, hint: AnyHint) -> None:
         """Keep of a hint what can be kept in little room."""
-        stored = isinstance(hint, Wake) or (isinstance(hint, Deliver) and hint.seq > 0)
-        if stored and (hint.device in waiting.wakes or len(waiting.wakes) < self._limit):
+        if (isinstance(hint, Wake) or (isinstance(hint, Deliver) and hint.seq > 0)) and (
+            hint.device in waiting.wakes or len(waiting.wakes) < self._limit
+        ):
             waiting.wakes[hint.device] = Wake(hint.device, hint.epoch)
             self._metrics.hints_dropped.labels("shortened").inc()
         else:
@@ -90,7 +91,7 @@ class Routing:
         finally:
             del self._tasks[shard]
 
-    async def _append(self, shard: ShardId, hints: list[Hint]) -> None:
+    async def _append(self, shard: ShardId, hints: list[AnyHint]) -> None:
         try:
             appended = await self._inboxes.append(shard, hints)
         except PushError as error:

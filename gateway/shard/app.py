@@ -17,6 +17,8 @@ from gateway.shard.inbox import read_inbox
 from gateway.shard.listener import Listener
 from gateway.shard.probe import Probe
 from gateway.shard.registry import Registry
+from gateway.shard.topic_ledger import TopicLedger
+from gateway.shard.topics import TopicIndex
 from router.acks import Acks
 from router.model.errors import PushError
 from router.model.ids import ENTROPY_BYTES, ShardId, new_device_id
@@ -25,6 +27,8 @@ from router.store.connection import Store, StoreOptions
 from router.store.inbox import Inboxes
 from router.store.leases import Leases
 from router.store.mailbox import Mailboxes
+from router.store.topics import Topics
+from router.subscription import Subscription
 from router.telemetry.metrics import Metrics
 from sdk_client.wire import SUBPROTOCOL_MSGPACK
 
@@ -100,6 +104,16 @@ class Shard:
         self._registry = Registry(
             name, mailboxes, self._ledger, self._routing, metrics, clock.now_ms, tasks
         )
+        topics = Topics(store)
+        self._topic_ledger = TopicLedger(topics, clock.now_ms)
+        self._topics = self._registry.topics = TopicIndex(
+            name,
+            topics,
+            Subscription(topics, self._routing, clock.now_ms),
+            metrics,
+            self._topic_ledger,
+            tasks,
+        )
         limits = session_limits(settings, name, self._tally)
         dialects = discover()
         self._listener = Listener(settings, self._registry, dialects, limits, clock, metrics)
@@ -123,6 +137,7 @@ class Shard:
                 read_inbox(self._inboxes, self._registry, context.metrics, context.clock.now_ms),
                 name="inbox",
             ),
+            self._group.create_task(self._topics.run(), name="topics"),
             self._group.create_task(self._count(context.metrics), name="tally"),
         ]
         probe = self._group.create_task(self._probe.run(), name="probe")
@@ -155,6 +170,9 @@ class Shard:
         await self._probe.stop()
         self._flush_tally(self._context.metrics)
         self._ledger.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._topic_ledger.flush()
         with contextlib.suppress(PushError, TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._leases.shard_drop(self._name)

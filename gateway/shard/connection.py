@@ -13,7 +13,7 @@ import msgspec
 from typing_extensions import override
 
 from gateway.shard.dialect import Dialect
-from gateway.shard.events import Action, Close, Send, SessionLimits
+from gateway.shard.events import Action, Close, Relay, Send, SessionLimits
 from gateway.shard.frames import (
     BINARY,
     PONG,
@@ -223,6 +223,9 @@ class Connection(asyncio.Protocol):
                 if isinstance(payload, str):
                     opcode, payload = TEXT, payload.encode()
                 parts += (build_header(opcode, len(payload)), payload)
+                continue
+            if type(action) is Relay:
+                parts.append(action.data)
                 continue
             if parts:
                 self._write(b"".join(parts))

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 _Id = Annotated[str, Meta(min_length=1, max_length=64)]
+_Topic = Annotated[str, Meta(min_length=1, max_length=1000)]
 _Ref = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
@@ -55,11 +56,34 @@ class SendFrame(msgspec.Struct, frozen=True, tag_field="op", tag="send"):
     data: dict[str, object]
 
 
+class SubscribeFrame(msgspec.Struct, frozen=True, gc=False, tag_field="op", tag="subscribe"):
+    """Send what is published to these topics."""
+
+    topics: Annotated[list[_Topic], Meta(min_length=1, max_length=100)]
+    ref: _Ref
+
+
+class UnsubscribeFrame(msgspec.Struct, frozen=True, gc=False, tag_field="op", tag="unsubscribe"):
+    """Send no more of these topics."""
+
+    topics: Annotated[list[_Topic], Meta(min_length=1, max_length=100)]
+    ref: _Ref
+
+
 class Ping(msgspec.Struct, frozen=True, gc=False, tag_field="op", tag="ping"):
     """Asks for a pong."""
 
 
-DeviceFrame = Connect | AckFrame | NackFrame | EventFrame | SendFrame | Ping
+DeviceFrame = (
+    Connect
+    | AckFrame
+    | NackFrame
+    | EventFrame
+    | SendFrame
+    | SubscribeFrame
+    | UnsubscribeFrame
+    | Ping
+)
 
 
 class Welcome(msgspec.Struct, frozen=True, gc=False, tag_field="op", tag="welcome"):
@@ -144,7 +168,9 @@ UNREADABLE: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 """What msgspec raises on a frame; the last for text in msgpack that is not UTF-8."""
 
 
-_OPS: Final = frozenset({"connect", "ack", "nack", "event", "send", "ping"})
+_OPS: Final = frozenset(
+    {"connect", "ack", "nack", "event", "send", "subscribe", "unsubscribe", "ping"}
+)
 
 
 def complain(envelope: Envelope | None, error: Exception) -> BadFrameError:

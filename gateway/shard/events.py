@@ -1,7 +1,8 @@
 """What goes into a session and what it asks for: inputs, actions, states, limits.
 
 A session reads no clock and does no I/O. Each of its inputs returns actions, in the order in which
-they are to be carried out. `Send` and `Close` are the connection's; all others are the shard's.
+they are to be carried out. `Send`, `Relay` and `Close` are the connection's; all others are
+the shard's.
 """
 
 import enum
@@ -11,7 +12,7 @@ from typing import Final
 import msgspec
 
 from router.model.errors import CloseCode
-from router.model.ids import DeviceId, MessageId, ShardId
+from router.model.ids import DeviceId, MessageId, ShardId, TopicName
 from router.model.mailbox import Ack
 from router.model.receipt import Event
 
@@ -20,6 +21,12 @@ class Send(msgspec.Struct, frozen=True, gc=False):
     """Write one WebSocket message: bytes as binary, str as text."""
 
     payload: bytes | str
+
+
+class Relay(msgspec.Struct, frozen=True, gc=False):
+    """Write a whole WebSocket frame, built once for all sessions that it goes to."""
+
+    data: bytes
 
 
 class Close(msgspec.Struct, frozen=True, gc=False):
@@ -91,11 +98,64 @@ class Upstream(msgspec.Struct, frozen=True, gc=False):
     """A JSON object."""
 
 
+class TopicEngaged(msgspec.Struct, frozen=True, gc=False):
+    """A person did something with a message to a topic."""
+
+    message: MessageId
+    event: Event
+    at_ms: int
+
+
+class ReadTopic(msgspec.Struct, frozen=True, gc=False):
+    """Read a topic's log from behind a seq; answer `on_topic_read` or `on_topic_away`."""
+
+    topic: TopicName
+    after: int
+
+
+class ChangeTopics(msgspec.Struct, frozen=True, gc=False):
+    """Subscribe to topics or unsubscribe; answer `on_topics`, then `on_done` with `ref`."""
+
+    ref: str
+    topics: tuple[TopicName, ...]
+    subscribe: bool
+
+
+class ReadSubscriptions(msgspec.Struct, frozen=True, gc=False):
+    """Somebody else changed what the device subscribes to: answer `on_topics`."""
+
+
+class CursorsMoved(msgspec.Struct, frozen=True, gc=False):
+    """There will be something in `take_cursors`: store it within a few seconds."""
+
+
+class SaveCursors(msgspec.Struct, frozen=True, gc=False):
+    """Store these, as the session is over."""
+
+    cursors: tuple[tuple[TopicName, int], ...]
+
+
 class Detach(msgspec.Struct, frozen=True, gc=False):
     """The session is over: give up the route."""
 
 
-Action = Send | Close | Attach | Fetch | Acked | Nacked | Sent | Engaged | Upstream | Detach
+TopicAction = (
+    TopicEngaged | ReadTopic | ChangeTopics | ReadSubscriptions | CursorsMoved | SaveCursors
+)
+Action = (
+    Send
+    | Relay
+    | Close
+    | Attach
+    | Fetch
+    | Acked
+    | Nacked
+    | Sent
+    | Engaged
+    | Upstream
+    | Detach
+    | TopicAction
+)
 
 MAX_FETCH: Final = 128
 """Messages that one read of a mailbox returns at the most."""
@@ -158,6 +218,7 @@ class Input(enum.Enum):
     FETCHED = "fetched"
     HINT = "hint"
     DONE = "stored"
+    TOPIC = "topic"
     WRITABLE = "writable"
     TIMER = "timer"
     GOAWAY = "drain"
@@ -180,6 +241,7 @@ _LIVE: Final = {
     Input.FETCHED: _to(State.LIVE, State.CLOSED),
     Input.HINT: _to(State.LIVE, State.CLOSED),
     Input.DONE: _to(State.LIVE),
+    Input.TOPIC: _to(State.LIVE),
     Input.WRITABLE: _to(State.LIVE),
     Input.TIMER: _to(State.LIVE, State.CLOSED),
     Input.GOAWAY: _to(State.DRAINING),

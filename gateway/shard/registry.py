@@ -20,14 +20,21 @@ from gateway.shard.events import (
     Engaged,
     Fetch,
     Nacked,
+    ChangeTopics,
+    CursorsMoved,
+    ReadSubscriptions,
+    ReadTopic,
+    SaveCursors,
     Sent,
     State,
+    TopicEngaged,
     Upstream,
 )
 from gateway.shard.handshake import Refusal
 from gateway.shard.session import Session
+from gateway.shard.topics import TopicIndex
 from router.model.errors import PushError
-from router.model.hint import Displace, Hint, Route
+from router.model.hint import AnyHint, Displace, Hint, Publish, Retract, Route
 from router.model.ids import DeviceId, ShardId
 from router.model.mailbox import Attached, AttachResult
 from router.routing import Routing
@@ -123,6 +130,8 @@ class Registry:
     ) -> None:
         self.shard = shard
         self.draining = False
+        self.topics: TopicIndex | None = None
+        """Set once, before anybody connects."""
         self._mailboxes = mailboxes
         self._ledger = ledger
         self._routing = routing
@@ -163,6 +172,8 @@ class Registry:
         device = connection.session.device
         if device is not None and self._devices.get(device) is connection:
             del self._devices[device]
+        if self.topics is not None:
+            self.topics.left(connection)
         if connection in self._open:
             self._open.discard(connection)
             self._metrics.connections.dec()
@@ -189,16 +200,30 @@ class Registry:
                 )
             case Detach():
                 self._ledger.detach(device, session.epoch)
+            case (
+                ReadTopic()
+                | CursorsMoved()
+                | SaveCursors()
+                | ChangeTopics()
+                | ReadSubscriptions()
+                | TopicEngaged()
+            ):
+                if self.topics is not None:
+                    self.topics.perform(connection, device, action)
             case _:
                 raise TypeError(f"{type(action).__name__} is the connection's")
 
     # What the inbox brings.
 
-    def dispatch(self, hints: Iterable[Hint]) -> None:
+    def dispatch(self, hints: Iterable[AnyHint]) -> None:
         """Give hints to the sessions that they are for; those of others are lost."""
         now_ms = self._now_ms()
         devices = self._devices
         for hint in hints:
+            if isinstance(hint, Publish | Retract):
+                if self.topics is not None:
+                    self.topics.dispatch(hint)
+                continue
             early = self._early.get(hint.device) if self._early else None
             if early is not None and len(early.hints) < MAX_EARLY_HINTS:
                 early.hints.append(hint)
@@ -267,6 +292,8 @@ class Registry:
         connection.carry_out(connection.session.on_attached(attached, self._now_ms()))
         if connection.session.state is not State.CLOSED:
             self._devices[device] = connection
+            if attached.topics and self.topics is not None:
+                self.topics.joined(connection, attached.topics)
             self.dispatch([hint for hint in early.hints if hint.epoch == attached.epoch])
 
     def _displace(self, device: DeviceId, route: Route) -> None:

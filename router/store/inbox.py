@@ -10,7 +10,7 @@ from typing import Final, cast
 import msgspec
 import structlog
 
-from router.model.hint import Hint, decode_hints, encode_hints
+from router.model.hint import AnyHint, decode_hints, encode_hints
 from router.model.ids import ShardId
 from router.store import keys
 from router.store.connection import Store
@@ -33,7 +33,7 @@ class Inboxes:
         self._store = store
         self._log = structlog.get_logger("inbox")
 
-    async def append(self, shard: ShardId, hints: Sequence[Hint]) -> bool:
+    async def append(self, shard: ShardId, hints: Sequence[AnyHint]) -> bool:
         """Append one entry; False where the shard has no inbox (any more): the hints are lost.
 
         Raises:
@@ -65,7 +65,7 @@ class Inboxes:
         """Delete the inbox of a shard that stops."""
         await self._store.batch.call("UNLINK", keys.shard_inbox(shard))
 
-    async def reader(self, shard: ShardId) -> AsyncGenerator[tuple[int, list[Hint]], None]:
+    async def reader(self, shard: ShardId) -> AsyncGenerator[tuple[int, list[AnyHint]], None]:
         """Yield (time of the entry in epoch milliseconds, its hints), for ever.
 
         Reads on a connection of its own, which it opens again as often as need be; what was read is
@@ -93,7 +93,7 @@ class Inboxes:
 
     async def _read(
         self, link: Link, shard: ShardId, last: bytes
-    ) -> list[tuple[bytes, list[Hint]]]:
+    ) -> list[tuple[bytes, list[AnyHint]]]:
         """Wait for entries behind `last`; drops what is before it."""
         inbox = keys.shard_inbox(shard)
         async with asyncio.timeout(_BLOCK_MS / 1000 + _PATIENCE_S):
@@ -106,7 +106,7 @@ class Inboxes:
         (stream,) = fields(reply)
         return [self._entry(fields(entry)) for entry in fields(fields(stream)[1])]
 
-    def _entry(self, entry: list[Reply]) -> tuple[bytes, list[Hint]]:
+    def _entry(self, entry: list[Reply]) -> tuple[bytes, list[AnyHint]]:
         identifier = cast("bytes", entry[0])
         try:
             return identifier, decode_hints(cast("bytes", fields(entry[1])[1]))

@@ -295,6 +295,15 @@ class Mailboxes(Devices):
         )
         return optional_route(reply, 0)
 
+    async def remind(self, device: DeviceId, now_ms: int) -> Route | None:
+        """Give the session that has not read a change of its device's topics."""
+        reply = await self._store.batch.fcall(
+            self._function("remind"),
+            (keys.mailbox(device), keys.timers(partition_of(device))),
+            (device, now_ms + self._ack_timeout_ms),
+        )
+        return optional_route(fields(reply), 0)
+
     async def lapse(self, message: MessageId, now_ms: int) -> None:
         """End a message with a TTL of 0 that was not acked."""
         partition = partition_of_message(message)

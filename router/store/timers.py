@@ -11,6 +11,7 @@ REDELIVER: Final = "redeliver"
 EXPIRE: Final = "expire"
 SEND: Final = "send"
 LAPSE: Final = "lapse"
+TOPICS: Final = "topics"
 
 
 class Timers:

@@ -142,6 +142,24 @@ class Metrics(CallbackMetrics):
             "pushwire_timers", "Timers carried out, by kind.", ["kind"], registry=registry
         )
 
+        self.topics_followed = Gauge(
+            "pushwire_topics_followed",
+            "Topics with a subscriber, added up over all shards.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.topic_reads = Counter(
+            "pushwire_topic_reads",
+            "Reads of topic logs for sessions that are behind, by where it was found.",
+            ["source"],
+            registry=registry,
+        )
+        self.topic_gaps = Counter(
+            "pushwire_topic_gaps",
+            "Messages of topics that a shard noticed to have missed; it reads them from the log.",
+            registry=registry,
+        )
+
     @property
     def probe(self) -> Gauge:
         """The probe's gauge; made at the first use, since the least of all processes counts."""

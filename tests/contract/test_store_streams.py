@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from router.model.device import Device
-from router.model.hint import Displace, Hint, Wake
+from router.model.hint import Displace, AnyHint, Wake
 from router.model.ids import (
     ENTROPY_BYTES,
     DeviceId,
@@ -58,8 +58,8 @@ async def registered(mailboxes: Mailboxes) -> DeviceId:
     return device
 
 
-async def take(inboxes: Inboxes, shard: ShardId, count: int) -> list[Hint]:
-    found: list[Hint] = []
+async def take(inboxes: Inboxes, shard: ShardId, count: int) -> list[AnyHint]:
+    found: list[AnyHint] = []
     async with asyncio.timeout(10), contextlib.aclosing(inboxes.reader(shard)) as reader:
         async for at_ms, hints in reader:
             assert abs(at_ms - wall_ms()) < 60_000
@@ -91,7 +91,7 @@ async def test_a_reader_goes_on_after_the_store_came_back(server: Server) -> Non
     async with opened_store(server.url) as store:
         inboxes = Inboxes(store)
         await inboxes.open(shard)
-        found: list[Hint] = []
+        found: list[AnyHint] = []
 
         async def read() -> None:
             async for _, hints in inboxes.reader(shard):

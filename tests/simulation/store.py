@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar, cast
 
 from router.model.errors import StoreOutcomeUnknownError, StoreUnavailableError
-from router.model.hint import Hint, decode_hints, encode_hints
+from router.model.hint import AnyHint, decode_hints, encode_hints
 from router.model.ids import (
     DeviceId,
     MessageId,
@@ -205,7 +205,7 @@ class InboxPort:
     def __init__(self, port: StorePort) -> None:
         self._port = port
 
-    async def append(self, shard: ShardId, hints: Sequence[Hint]) -> bool:
+    async def append(self, shard: ShardId, hints: Sequence[AnyHint]) -> bool:
         return await self._port.call("hint", lambda: self._append(shard, encode_hints(hints)))
 
     def _append(self, shard: ShardId, entry: bytes) -> bool:
@@ -228,7 +228,7 @@ class InboxPort:
     async def close(self, shard: ShardId) -> None:
         await self._port.call("close inbox", lambda: self._port.server.inboxes.pop(shard, None))
 
-    async def reader(self, shard: ShardId) -> AsyncGenerator[tuple[int, list[Hint]], None]:
+    async def reader(self, shard: ShardId) -> AsyncGenerator[tuple[int, list[AnyHint]], None]:
         context, server = self._port.context, self._port.server
         inbox = server.inboxes[shard]
         while True:

@@ -16,6 +16,7 @@ from router.model.hint import Deliver
 from router.model.ids import (
     DeviceId,
     MessageId,
+    is_topic_message,
     parse_message_id,
     partition_of,
     partition_of_message,
@@ -352,6 +353,7 @@ class Delivery:
         return (
             device is not None
             and parse_message_id(message) is not None
+            and not is_topic_message(message)
             and partition_of_message(message) == partition_of(device)
         )
 

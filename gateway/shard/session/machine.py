@@ -5,6 +5,7 @@ Before: `gateway.shard.registry`, which feeds it hints and answers of the store,
 actions.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Final, cast
 
@@ -24,37 +25,47 @@ from gateway.shard.dialect import (
     Ping,
     Pong,
     SendFrame,
+    SubscribeFrame,
     TokenFrame,
+    UnsubscribeFrame,
     Welcome,
     WrongTypeError,
 )
 from gateway.shard.events import (
     MAX_FETCH,
-    TRANSITIONS,
     Acked,
     Action,
     Attach,
+    ChangeTopics,
     Close,
     Detach,
     Engaged,
     Input,
     Nacked,
+    ReadSubscriptions,
     Send,
     Sent,
     SessionError,
     SessionLimits,
     State,
+    TopicEngaged,
     Upstream,
 )
-from gateway.shard.session.delivery import Delivery, Read
+from gateway.shard.session.delivery import Read
+from gateway.shard.session.topics import TopicDelivery
 from router.model.errors import CloseCode
-from router.model.hint import Deliver, Displace, Hint, Readdress, Unregister
+from router.model.hint import Deliver, Displace, Hint, Readdress, Resubscribe, Unregister
 from router.model.ids import (
     DeviceId,
     MessageId,
+    ProjectId,
     Token,
+    TopicName,
+    is_topic_message,
     parse_credential,
+    parse_message_id,
     parse_token,
+    parse_topic,
     partition_of,
     secret_hash,
 )
@@ -68,6 +79,7 @@ MIN_RETRY_AFTER_S: Final = 1.0
 MAX_RETRY_AFTER_S: Final = 86_400.0
 _MAX_TEXT: Final = 200
 _NOT_JSON: Final = "`data` holds what JSON cannot."
+_NO_TOPIC: Final = "A topic takes 1 to 900 characters of a-z, A-Z, 0-9, -, _, ., ~ and %."
 
 _HARMLESS: Final = frozenset({"UNIMPLEMENTED", "RESOURCE_EXHAUSTED"})
 """A client newer than the server, or one that is fast, is not a broken one."""
@@ -78,7 +90,7 @@ _LIVE: Final = State.LIVE
 _CLOSED: Final = State.CLOSED
 
 
-class Session(Delivery):
+class Session(TopicDelivery):
     """One connection's protocol; every input returns the actions to carry out, in order.
 
     Args:
@@ -89,12 +101,11 @@ class Session(Delivery):
     Inputs raise SessionError where `TRANSITIONS` does not know them in the current state.
     """
 
-    __slots__ = ("_alive_ms", "_errors", "_idle_ms", "_token", "_upstream", "epoch", "state")
+    __slots__ = ("_alive_ms", "_errors", "_idle_ms", "_token", "_upstream", "epoch")
 
     def __init__(self, dialect: Dialect, limits: SessionLimits, now_ms: int) -> None:
         super().__init__(dialect, limits)
         self.epoch = 0
-        self.state = State.CONNECTING
         self.deadline_ms = now_ms + limits.connect_timeout_ms
         self._alive_ms = now_ms
         self._idle_ms = limits.heartbeat_ms * 3 // 2
@@ -137,6 +148,8 @@ class Session(Delivery):
             return self._close(CloseCode.UNREGISTERED, "not registered")
         self.state = _LIVE
         self.epoch = attached.epoch
+        # Shared, as every session of a project has it.
+        self.project = ProjectId(sys.intern(attached.project))
         self.deadline_ms = self._alive_ms + self._idle_ms
         device = cast("DeviceId", self.device)
         welcome = Welcome(
@@ -193,19 +206,23 @@ class Session(Delivery):
             return self._close(CloseCode.UNREGISTERED, "no longer registered")
         if type(hint) is Readdress:
             return (Send(self._dialect.encode(TokenFrame(hint.token))),)
+        if type(hint) is Resubscribe:
+            return (ReadSubscriptions(),)
         # A Wake: a Displace of this epoch has ended the session.
         self._rescan = 0
         return self._pump([], now_ms)
 
-    def on_done(self, ref: str, error: str | None, now_ms: int) -> Sequence[Action]:
-        """Take the answer to `Upstream`: None once it is stored, otherwise an error's text."""
+    def on_done(
+        self, ref: str, error: str | None, now_ms: int, code: str = "UNAVAILABLE"
+    ) -> Sequence[Action]:
+        """Take the answer to `Upstream` or `ChangeTopics`: None once it is stored, or an error."""
         del now_ms
         if self._ignores(Input.DONE):
             return _NOTHING
         if self._upstream is not None:
             self._upstream.discard(ref)
             self._upstream = self._upstream or None
-        frame = Ok(ref) if error is None else Error("UNAVAILABLE", error, ref)
+        frame = Ok(ref) if error is None else Error(code, error, ref)
         return (Send(self._dialect.encode(frame)),)
 
     def on_writable(self, writable: bool, now_ms: int) -> Sequence[Action]:  # noqa: FBT001 - a state
@@ -247,10 +264,11 @@ class Session(Delivery):
     def on_closed(self, now_ms: int) -> Sequence[Action]:
         """Take it that the socket is gone, or that our `Close` was carried out."""
         del now_ms
+        saved = self._save() if self.epoch else _NOTHING
         self.state = _CLOSED
         self._flights = self._held = self._settled = self._upstream = self._notice = None
         # An epoch of 0 was never attached, or its route is another session's by now.
-        return (Detach(),) if self.epoch else _NOTHING
+        return (*saved, Detach()) if self.epoch else _NOTHING
 
     # Frames of the device.
 
@@ -270,6 +288,8 @@ class Session(Delivery):
             return self._on_nack(frame, now_ms)
         if type(frame) is EventFrame:
             return self._on_event(frame, now_ms)
+        if isinstance(frame, SubscribeFrame | UnsubscribeFrame):
+            return self._on_topics(frame)
         return self._on_send(cast("SendFrame", frame))
 
     def _on_connect(self, frame: Connect, now_ms: int) -> Sequence[Action]:
@@ -292,10 +312,11 @@ class Session(Delivery):
         return (Attach(credential.device, hashed, limit, frame.sdk, frame.app_version),)
 
     def _on_ack(self, frame: AckFrame, now_ms: int) -> Sequence[Action]:
-        acks = self._settle(frame.ids, now_ms)
+        ids = self._topic_acks(frame.ids, now_ms)
+        acks = self._settle(ids, now_ms) if ids else []
         actions: list[Action] = [Acked(tuple(acks), self._heard(acks))] if acks else []
-        if self._head > self._cursor or self._rescan is not None:
-            return self._pump(actions, now_ms)
+        if self._head > self._cursor or self._rescan is not None or self._cursors is not None:
+            return self._moved(self._pump(actions, now_ms))
         return actions
 
     def _on_nack(self, frame: NackFrame, now_ms: int) -> Sequence[Action]:
@@ -307,6 +328,8 @@ class Session(Delivery):
         # In this order NaN, which msgpack can carry, counts as the least.
         wait_s = min(max(MIN_RETRY_AFTER_S, asked_s), MAX_RETRY_AFTER_S)
         due_ms = now_ms + int(wait_s * 1000)
+        if parse_message_id(message) is not None and is_topic_message(message):
+            return self._topic_nack(message, due_ms, now_ms)
         flight = self._refused(message, due_ms)
         if flight is None:
             return self._refuse(BadFrameError("INVALID_ARGUMENT", "No such message.", frame.id))
@@ -319,26 +342,41 @@ class Session(Delivery):
 
     def _on_event(self, frame: EventFrame, now_ms: int) -> Sequence[Action]:
         message = MessageId(frame.id)
+        at_ms = now_ms if frame.at is None or not 0 < frame.at <= now_ms else frame.at
+        if parse_message_id(message) is not None and is_topic_message(message):
+            return (TopicEngaged(message, Event(frame.event), at_ms),)
         if not self._owns(message):
             return self._refuse(BadFrameError("INVALID_ARGUMENT", "No such message.", frame.id))
-        at_ms = now_ms if frame.at is None or not 0 < frame.at <= now_ms else frame.at
         return (Engaged(message, Event(frame.event), at_ms, frame.action[:_MAX_TEXT]),)
 
+    def _on_topics(self, frame: SubscribeFrame | UnsubscribeFrame) -> Sequence[Action]:
+        topics: dict[TopicName, None] = {}
+        for text in frame.topics:
+            if (topic := parse_topic(text)) is None:
+                return self._refuse(BadFrameError("INVALID_ARGUMENT", _NO_TOPIC, frame.ref))
+            topics[topic] = None
+        change = ChangeTopics(frame.ref, tuple(topics), type(frame) is SubscribeFrame)
+        return self._await(frame.ref, change)
+
     def _on_send(self, frame: SendFrame) -> Sequence[Action]:
-        waiting = self._upstream
-        if waiting is None:
-            waiting = self._upstream = set()
-        if frame.id in waiting:
-            return _NOTHING
-        if len(waiting) >= self._limits.max_upstream:
-            text = "Too many messages wait to be stored; wait for their ok."
-            return self._refuse(BadFrameError("RESOURCE_EXHAUSTED", text, frame.id))
         try:
             data = msgspec.json.encode(frame.data)
         except (TypeError, ValueError, RecursionError):
             return self._refuse(BadFrameError("INVALID_ARGUMENT", _NOT_JSON, frame.id))
-        waiting.add(frame.id)
-        return (Upstream(frame.id, data),)
+        return self._await(frame.id, Upstream(frame.id, data))
+
+    def _await(self, ref: str, action: Action) -> Sequence[Action]:
+        """Ask for what is answered by `on_done`, unless it is under way or too much is."""
+        waiting = self._upstream
+        if waiting is None:
+            waiting = self._upstream = set()
+        if ref in waiting:
+            return _NOTHING
+        if len(waiting) >= self._limits.max_upstream:
+            text = "Too many requests wait to be stored; wait for their ok."
+            return self._refuse(BadFrameError("RESOURCE_EXHAUSTED", text, ref))
+        waiting.add(ref)
+        return (action,)
 
     def _refuse(self, error: BadFrameError) -> Sequence[Action]:
         if self.state is State.CONNECTING:
@@ -350,15 +388,6 @@ class Session(Delivery):
         if self._errors > self._limits.max_errors:
             return (answer, *self._close(CloseCode.POLICY, "too many bad frames"))
         return (answer,)
-
-    def _is_live(self) -> bool:
-        return _LIVE <= self.state < _CLOSED
-
-    def _ignores(self, cause: Input) -> bool:
-        """Tell whether the session is closed; any other state must know the input."""
-        if cause not in TRANSITIONS[self.state]:
-            raise SessionError(f"{cause.value} in state {self.state.name}")
-        return self.state is _CLOSED
 
     def _close(self, code: CloseCode, reason: str) -> Sequence[Action]:
         self.state = _CLOSED

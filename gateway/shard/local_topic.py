@@ -1,0 +1,72 @@
+"""A topic with its subscribers in this shard, and what goes wrong with one of them."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import structlog
+
+from gateway.shard.events import Action
+from gateway.shard.session import Session
+from gateway.shard.session.cursors import Counts, Topic
+from gateway.shard.tail import Tail
+from router.model.ids import ProjectId, TopicName
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("shard.topics")
+
+
+class Subscriber(Protocol):
+    """A connection as the index sees it."""
+
+    @property
+    def session(self) -> Session:
+        """Its session."""
+        ...
+
+    @property
+    def open(self) -> bool:
+        """Whether its session is alive."""
+        ...
+
+    def carry_out(self, actions: Sequence[Action]) -> None:
+        """Do what the session asks for."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the socket."""
+        ...
+
+
+class LocalTopic(Topic):
+    """A topic with its subscribers here."""
+
+    __slots__ = ("followed", "idle", "missed", "peers", "project", "queued", "tail", "waiting")
+
+    def __init__(self, project: ProjectId, name: TopicName, counts: Counts) -> None:
+        super().__init__(name, counts)
+        self.project = project
+        self.peers: set[Subscriber] = set()
+        self.tail = Tail(0)
+        self.followed = False
+        self.idle = False
+        """Whether it had no subscriber when it was last looked at."""
+        self.queued = 0
+        """Messages that wait to be written."""
+        self.missed = False
+        self.waiting: list[tuple[Subscriber, int]] | None = None
+        """While the log is read: who waits for it, and from behind which seq."""
+
+
+def fail(peer: Subscriber) -> None:
+    """Drop a session that broke: logged with the traceback."""
+    _log.exception("topic.failed", device=peer.session.device)
+    peer.abort()
+
+
+@contextlib.contextmanager
+def unharmed(peer: Subscriber) -> Iterator[None]:
+    """Keep what goes wrong with one session from the others."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - logged with its traceback
+        fail(peer)

@@ -1,0 +1,205 @@
+"""Topics of one session: what the shard's index tells it, what of it goes out, what acks move.
+
+The rules stand in `cursors`; here they meet the window, the socket and the timer of the session.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from typing_extensions import override
+
+from gateway.shard.dialect import Dialect
+from gateway.shard.events import (
+    TRANSITIONS,
+    Action,
+    CursorsMoved,
+    Input,
+    ReadTopic,
+    Relay,
+    SaveCursors,
+    SessionError,
+    SessionLimits,
+    State,
+)
+from gateway.shard.session.cursors import Cursors, Item, Topic
+from gateway.shard.session.delivery import Delivery
+from router.model.ids import DeviceId, MessageId, ProjectId, TopicName
+from router.model.receipt import Event
+
+_NOTHING: Final[tuple[Action, ...]] = ()
+_LIVE: Final = State.LIVE
+_CLOSED: Final = State.CLOSED
+
+
+class TopicDelivery(Delivery):
+    """The mailbox and the topics as one session sees them.
+
+    Args:
+        dialect: how this device writes frames.
+        limits: what all sessions of the shard share.
+    """
+
+    __slots__ = ("_announced", "_cursors", "_reading", "project", "state")
+
+    def __init__(self, dialect: Dialect, limits: SessionLimits) -> None:
+        super().__init__(dialect, limits)
+        self.state = State.CONNECTING
+        self.project = ProjectId("")
+        self._cursors: Cursors | None = None
+        self._reading: Topic | None = None
+        self._announced = False
+        """Whether the shard knows that cursors are to be stored."""
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """What the device subscribes to, as far as the session knows."""
+        return tuple(self._cursors) if self._cursors is not None else ()
+
+    # What the shard tells.
+
+    def on_topics(self, listed: Sequence[tuple[Topic, int]], now_ms: int) -> Sequence[Action]:
+        """Take all topics of the device, and the cursors that are stored."""
+        if self._ignores(Input.TOPIC):
+            return _NOTHING
+        if self._cursors is None:
+            if not listed:
+                return _NOTHING
+            self._cursors = Cursors()
+        cursors, kept = self._cursors, {topic for topic, _ in listed}
+        for topic in [topic for topic in cursors if topic not in kept]:
+            cursors.leave(topic)
+        for topic, cursor in listed:
+            cursors.join(topic, cursor)
+        if not len(cursors):
+            self._cursors = None
+        return self._pump([], now_ms)
+
+    def on_published(self, topic: Topic, item: Item, now_ms: int) -> Sequence[Action]:
+        """Take a message as it is published; `topic.head` counts it already."""
+        cursors = self._cursors
+        if self._ignores(Input.TOPIC) or cursors is None:
+            return _NOTHING
+        room = self._room() if self._writable else 0
+        due_ms = now_ms + self._limits.ack_timeout_ms
+        if not item.seq:
+            late = now_ms - item.expires_ms > self._limits.live_grace_ms
+            if late or not cursors.offer_live(topic, item, due_ms, room):
+                return _NOTHING
+        elif not cursors.offer(topic, item, now_ms, due_ms, room):
+            return self._moved(self._pump([], now_ms))
+        self._arm(due_ms)
+        return (self._relay(topic, item, now_ms),)
+
+    def on_tail(self, topic: Topic, now_ms: int) -> Sequence[Action]:
+        """Take it that more is known of a topic's log than was published to this shard."""
+        if self._ignores(Input.TOPIC) or self._cursors is None or not self._cursors.look(topic):
+            return _NOTHING
+        return self._pump([], now_ms)
+
+    def on_topic_read(
+        self, topic: Topic, items: Sequence[Item], upto: int, now_ms: int
+    ) -> Sequence[Action]:
+        """Take the answer to `ReadTopic`: all that the log holds behind the head, up to `upto`."""
+        if self._ignores(Input.TOPIC) or self._reading is not topic:
+            return _NOTHING
+        self._reading = None
+        if self._cursors is None:
+            return _NOTHING
+        room = self._room() if self._writable else 0
+        due_ms = now_ms + self._limits.ack_timeout_ms
+        actions: list[Action] = [
+            self._relay(topic, item, now_ms)
+            for item in self._cursors.take(topic, items, upto, now_ms, due_ms, room)
+        ]
+        return self._moved(self._pump(actions, now_ms))
+
+    def on_topic_away(self, now_ms: int) -> Sequence[Action]:
+        """Take it that the store did not answer `ReadTopic`."""
+        if self._ignores(Input.TOPIC):
+            return _NOTHING
+        self._reading = None
+        self._retry_ms = now_ms + self._limits.retry_ms
+        self._arm(self._retry_ms)
+        return _NOTHING
+
+    def take_cursors(self) -> list[tuple[TopicName, int]]:
+        """Give the cursors that may have moved since the last call."""
+        self._announced = False
+        return self._cursors.take_dirty() if self._cursors is not None else []
+
+    def keep_cursors(self) -> Sequence[Action]:
+        """Take it that what `take_cursors` gave was not stored."""
+        if self._cursors is None or self._ignores(Input.TOPIC):
+            return _NOTHING
+        self._cursors.mark_dirty()
+        return self._moved([])
+
+    # For the session.
+
+    def _topic_acks(self, ids: Sequence[str], now_ms: int) -> Sequence[str]:
+        """Take acks of messages to topics; give the other ids."""
+        if self._cursors is None:
+            return ids
+        flights, others = self._cursors.acked(ids)
+        for flight in flights:
+            self._count(flight.topic, flight.item, Event.DELIVERED, now_ms)
+        return others
+
+    def _topic_nack(self, message: MessageId, due_ms: int, now_ms: int) -> Sequence[Action]:
+        """Keep a message to a topic back; an unknown one is done with, or never was here."""
+        if self._cursors is not None and self._cursors.nacked(message, due_ms):
+            self._arm(due_ms)
+            return self._pump([], now_ms)
+        return _NOTHING
+
+    def _save(self) -> Sequence[Action]:
+        """Ask for the cursors to be stored, at the session's end."""
+        cursors = self.take_cursors()
+        return (SaveCursors(tuple(cursors)),) if cursors else _NOTHING
+
+    def _moved(self, actions: Sequence[Action]) -> Sequence[Action]:
+        """Tell the shard, once, that cursors are to be stored."""
+        if self._announced or self._cursors is None or not self._cursors.is_dirty:
+            return actions
+        self._announced = True
+        return (*actions, CursorsMoved())
+
+    @override
+    def _pump(self, actions: list[Action], now_ms: int) -> Sequence[Action]:
+        super()._pump(actions, now_ms)
+        cursors = self._cursors
+        if cursors is None or not self._writable:
+            return actions
+        if cursors.due_ms <= now_ms:
+            for item in cursors.due(now_ms, self._limits.ack_timeout_ms):
+                self._limits.tally.redeliveries += 1
+                actions.append(item.relay(self._dialect))
+        self._arm(cursors.due_ms)
+        if self._reading is None and now_ms >= self._retry_ms and self._room() > 0:
+            wanted = cursors.next_read()
+            if wanted is not None:
+                self._reading, after = wanted
+                actions.append(ReadTopic(self._reading.name, after))
+        return actions
+
+    @override
+    def _room(self) -> int:
+        room = super()._room()
+        return room if self._cursors is None else room - self._cursors.in_flight
+
+    def _relay(self, topic: Topic, item: Item, now_ms: int) -> Relay:
+        self._limits.tally.deliveries += 1
+        self._count(topic, item, Event.SENT, now_ms)
+        return item.relay(self._dialect)
+
+    def _count(self, topic: Topic, item: Item, event: Event, now_ms: int) -> None:
+        topic.counts.add(item, event, self.device or DeviceId(""), now_ms)
+
+    def _is_live(self) -> bool:
+        return _LIVE <= self.state < _CLOSED
+
+    def _ignores(self, cause: Input) -> bool:
+        """Tell whether the session is closed; any other state must know the input."""
+        if cause not in TRANSITIONS[self.state]:
+            raise SessionError(f"{cause.value} in state {self.state.name}")
+        return self.state is _CLOSED

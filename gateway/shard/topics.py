@@ -1,0 +1,340 @@
+"""Which sessions of this shard subscribe to what; from a topic's log to their sockets.
+
+Before: `gateway.shard.registry`, which brings hints and what sessions ask for. After: the sessions,
+which decide what goes out, and `router.store.topics`. A message is read once, from its hint or from
+the log, and its frame is built once, whoever gets it. The shard follows a topic as long as it has a
+subscriber; a hint that was lost shows in the next one, or when the log is looked at again.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Final
+
+import structlog
+
+from gateway.shard.events import (
+    ChangeTopics,
+    CursorsMoved,
+    ReadSubscriptions,
+    ReadTopic,
+    SaveCursors,
+    TopicAction,
+    TopicEngaged,
+)
+from gateway.shard.local_topic import LocalTopic, Subscriber, fail, unharmed
+from gateway.shard.session.cursors import Item, Topic
+from gateway.shard.topic_ledger import TopicLedger
+from gateway.shard.topic_reader import TopicReader
+from router.model.errors import ErrorCode, PushError
+from router.model.hint import Publish, TopicHint
+from router.model.ids import DeviceId, ProjectId, ShardId, TopicName
+from router.store.topics import Topics
+from router.subscription import Subscription
+from router.telemetry.metrics import Metrics
+
+SLICE: Final = 256
+"""Sessions that a message is written to before others have their turn."""
+MAX_FAN_OUTS: Final = 1_000
+"""Messages that wait to be written; beyond it sessions read them from the log."""
+CHECK_S: Final = 30
+"""Seconds in which every topic is looked at once: its tail, and whether anybody subscribes."""
+CURSORS_S: Final = 3
+"""Seconds between two rounds of storing cursors."""
+_TICK_S: Final = 1.0
+_GROUP: Final = 200
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("shard.topics")
+
+_Key = tuple[ProjectId, TopicName]
+
+
+class TopicIndex:
+    """The topics of one shard.
+
+    Args:
+        shard: the id under which topics are followed.
+        topics: the logs.
+        subscription: where devices' subscriptions change.
+        metrics: of this process.
+        ledger: what sessions tell of their topics, on its way into the store.
+        tasks: owns the calls of the store.
+    """
+
+    def __init__(
+        self,
+        shard: ShardId,
+        topics: Topics,
+        subscription: Subscription,
+        metrics: Metrics,
+        ledger: TopicLedger,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._shard = shard
+        self._store = topics
+        self._subscription = subscription
+        self._metrics = metrics
+        self._ledger = ledger
+        self._now_ms = ledger.now_ms
+        self._tasks = tasks
+        self._reader = TopicReader(topics, metrics, ledger.now_ms, tasks)
+        self._topics: dict[_Key, LocalTopic] = {}
+        self._unfollowed: dict[LocalTopic, None] = {}
+        self._following = False
+        self._fan_outs: deque[tuple[LocalTopic, Item | None]] = deque()
+        self._fanning = False
+        self._round: deque[LocalTopic] = deque()
+        self._share = 0
+        self._cursors_due = CURSORS_S
+
+    # Sessions.
+
+    def joined(self, peer: Subscriber, listed: Iterable[tuple[TopicName, int]]) -> None:
+        """Take all topics of a session's device, with the cursors that are stored."""
+        session = peer.session
+        pairs: list[tuple[Topic, int]] = []
+        for name, cursor in listed:
+            local = self._local(session.project, name)
+            local.peers.add(peer)
+            pairs.append((local, cursor))
+        kept = {topic for topic, _ in pairs}
+        for topic in session.topics:
+            if topic not in kept and isinstance(topic, LocalTopic):
+                topic.peers.discard(peer)
+        peer.carry_out(session.on_topics(pairs, self._now_ms()))
+
+    def left(self, peer: Subscriber) -> None:
+        """Take it that a session is over."""
+        for topic in peer.session.topics:
+            if isinstance(topic, LocalTopic):
+                topic.peers.discard(peer)
+        self._ledger.left(peer)
+
+    def perform(self, peer: Subscriber, device: DeviceId, action: TopicAction) -> None:
+        """Carry out what a session asks for."""
+        session = peer.session
+        match action:
+            case ReadTopic():
+                local = self._topics.get((session.project, action.topic))
+                if local is not None:
+                    self._reader.ask(peer, local, action)
+            case CursorsMoved():
+                self._ledger.moved(peer)
+            case SaveCursors():
+                self._ledger.ended(device, session.epoch, action.cursors)
+            case TopicEngaged():
+                self._ledger.engaged(session.project, action.message, action.event)
+            case ChangeTopics():
+                self._start(self._change(peer, device, action), "topics-change")
+            case ReadSubscriptions():
+                self._start(self._reread(peer, device), "topics-read")
+
+    async def _change(self, peer: Subscriber, device: DeviceId, action: ChangeTopics) -> None:
+        session = peer.session
+        error, code = None, "UNAVAILABLE"
+        try:
+            await self._subscription.change_device(
+                session.project,
+                device,
+                session.epoch,
+                action.topics,
+                subscribe=action.subscribe,
+            )
+            await self._refresh(peer, device)
+        except PushError as failure:
+            error = failure.message
+            if failure.code is ErrorCode.QUOTA_EXCEEDED:
+                code = "TOO_MANY_TOPICS"
+        if peer.open:
+            peer.carry_out(session.on_done(action.ref, error, self._now_ms(), code))
+
+    async def _reread(self, peer: Subscriber, device: DeviceId) -> None:
+        # Where the store is away, its timer reminds of it.
+        with contextlib.suppress(PushError):
+            await self._refresh(peer, device)
+
+    async def _refresh(self, peer: Subscriber, device: DeviceId) -> None:
+        listed = await self._store.subscriptions(device, peer.session.epoch)
+        if listed is not None and peer.open:
+            self.joined(peer, listed)
+
+    # What the inbox brings.
+
+    def dispatch(self, hint: TopicHint) -> None:
+        """Take a message that was published, or one that was taken back."""
+        local = self._topics.get((hint.project, hint.topic))
+        if local is None:
+            return
+        if not isinstance(hint, Publish):
+            local.tail.retract(hint.seq)
+            return
+        item = Item(
+            hint.project,
+            hint.seq,
+            hint.previous,
+            hint.message,
+            hint.expires_ms,
+            hint.receipts,
+            hint.collapse_key,
+            hint.frame,
+        )
+        if item.seq:
+            if item.seq <= local.head:
+                return
+            local.head = item.seq
+            if not local.tail.publish(item) and local.followed:
+                self._metrics.topic_gaps.inc()
+        self._fan_out(local, item)
+
+    def _fan_out(self, local: LocalTopic, item: Item) -> None:
+        if not local.queued and len(local.peers) <= SLICE:
+            self._write(local, item, tuple(local.peers))
+        elif len(self._fan_outs) < MAX_FAN_OUTS:
+            self._queue(local, item)
+        elif not local.missed:
+            local.missed = True
+            self._queue(local, None)
+
+    def _queue(self, local: LocalTopic, item: Item | None) -> None:
+        local.queued += 1
+        self._fan_outs.append((local, item))
+        if not self._fanning:
+            self._fanning = True
+            self._start(self._run_fan_outs(), "fan-out")
+
+    async def _run_fan_outs(self) -> None:
+        """Write what waits, so many sessions a turn of the loop."""
+        try:
+            while self._fan_outs:
+                local, item = self._fan_outs.popleft()
+                peers = tuple(local.peers)
+                if item is None:
+                    local.missed = False
+                for start in range(0, len(peers), SLICE):
+                    if item is None:
+                        self._look(local, peers[start : start + SLICE])
+                    else:
+                        self._write(local, item, peers[start : start + SLICE])
+                    await asyncio.sleep(0)
+                local.queued -= 1
+        finally:
+            self._fanning = False
+
+    def _write(self, local: LocalTopic, item: Item, peers: Sequence[Subscriber]) -> None:
+        now_ms = self._now_ms()
+        for peer in peers:
+            try:
+                if actions := peer.session.on_published(local, item, now_ms):
+                    peer.carry_out(actions)
+            except Exception:  # noqa: BLE001 - one broken session must not stop the others
+                fail(peer)
+
+    def _look(self, local: LocalTopic, peers: Sequence[Subscriber]) -> None:
+        now_ms = self._now_ms()
+        for peer in peers:
+            with unharmed(peer):
+                if actions := peer.session.on_tail(local, now_ms):
+                    peer.carry_out(actions)
+
+    # Following.
+
+    def _local(self, project: ProjectId, name: TopicName) -> LocalTopic:
+        local = self._topics.get((project, name))
+        if local is None:
+            local = LocalTopic(project, name, self._ledger.counts)
+            self._topics[(project, name)] = local
+            self._metrics.topics_followed.inc()
+            self._unfollowed[local] = None
+            self._follow_soon()
+        return local
+
+    def _follow_soon(self) -> None:
+        if self._unfollowed and not self._following:
+            self._following = True
+            self._start(self._follow_all(), "topics-follow")
+
+    async def _follow_all(self) -> None:
+        try:
+            while self._unfollowed:
+                group = list(self._unfollowed)[:_GROUP]
+                if not await self._follow(group):
+                    return  # the store is away; the next tick tries again
+        finally:
+            self._following = False
+
+    async def _follow(self, group: Sequence[LocalTopic]) -> bool:
+        """Say that these are followed, and look whether something of them is not known."""
+        failed: list[LocalTopic] = []
+
+        async def one(local: LocalTopic) -> None:
+            try:
+                head = await self._store.follow(local.project, local.name, self._shard)
+            except PushError:
+                failed.append(local)
+                return
+            self._unfollowed.pop(local, None)
+            if head > local.head:
+                if local.followed:
+                    self._metrics.topic_gaps.inc()
+                local.head = head
+                local.tail.jump(head)
+            local.followed = True
+            self._look(local, tuple(local.peers))
+
+        async with asyncio.TaskGroup() as tasks:
+            for local in group:
+                tasks.create_task(one(local))
+        return not failed
+
+    async def run(self) -> None:
+        """Store what sessions tell, and look after every topic now and then; until cancelled."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            try:
+                await self._tick()
+            except Exception:  # noqa: BLE001 - a defect here must not end the shard's sessions
+                _log.exception("topics.failed")
+
+    async def _tick(self) -> None:
+        self._follow_soon()
+        self._cursors_due -= 1
+        everything = self._cursors_due <= 0
+        if everything:
+            self._cursors_due = CURSORS_S
+        await self._ledger.flush(cursors=everything)
+        await self._check()
+
+    async def _check(self) -> None:
+        """Look at a part of the topics, so that each has its turn within `CHECK_S`."""
+        if not self._round:
+            self._round.extend(self._topics.values())
+            self._share = -(-len(self._round) // CHECK_S)
+        again: list[LocalTopic] = []
+        for _ in range(min(self._share, len(self._round))):
+            local = self._round.popleft()
+            if local.peers:
+                local.idle = False
+                again.append(local)
+            elif not local.idle:
+                local.idle = True
+                again.append(local)
+            else:
+                self._forget(local)
+        for start in range(0, len(again), _GROUP):
+            await self._follow(again[start : start + _GROUP])
+
+    def _forget(self, local: LocalTopic) -> None:
+        """Follow a topic no more that nobody here subscribes to."""
+        del self._topics[(local.project, local.name)]
+        self._unfollowed.pop(local, None)
+        self._metrics.topics_followed.dec()
+        self._start(self._unfollow(local), "topic-unfollow")
+
+    async def _unfollow(self, local: LocalTopic) -> None:
+        # Where the store is away, it forgets this shard by itself.
+        with contextlib.suppress(PushError):
+            await self._store.unfollow(local.project, local.name, self._shard)
+
+    def _start(self, call: Coroutine[None, None, None], name: str) -> None:
+        self._tasks.create_task(call, name=name)
