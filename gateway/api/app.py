@@ -23,6 +23,7 @@ from gateway.process import Clock, Entropy, RoleContext, opening
 from gateway.settings import Durability, Settings
 from router.callbacks.endpoints import Endpoints
 from router.model.errors import ErrorCode, PushError
+from router.publish import Publisher
 from router.registration import Registration
 from router.routing import Routing
 from router.send import Sender
@@ -35,6 +36,8 @@ from router.store.messages import Messages
 from router.store.outbox import Outbox
 from router.store.projects import Projects
 from router.store.webhooks import Webhooks
+from router.store.topics import Topics
+from router.subscription import Subscription
 from router.telemetry.metrics import Metrics
 
 _GRACE_S: Final = 5.0
@@ -132,7 +135,22 @@ async def services_of(
         mailboxes = Mailboxes(store)
         projects = Projects(store)
         routing = Routing(Inboxes(store), metrics)
-        sender = Sender(mailboxes, routing, metrics, clock.now_ms, entropy.bytes)
+        topics = Topics(store)
+        publisher = Publisher(
+            topics,
+            routing,
+            clock.now_ms,
+            entropy.bytes,
+            lambda project, message: sender.withdraw(project, message),  # noqa: PLW0108 - below
+        )
+        sender = Sender(
+            mailboxes,
+            routing,
+            metrics,
+            clock.now_ms,
+            entropy.bytes,
+            retract=publisher.retract,
+        )
         services = Services(
             settings=settings,
             clock=clock,
@@ -145,6 +163,8 @@ async def services_of(
             projects=projects,
             projects_service=ProjectsService(projects, clock.now_ms, entropy.bytes),
             sender=sender,
+            publisher=publisher,
+            subscription=Subscription(topics, routing, clock.now_ms),
             registration=Registration(
                 mailboxes, routing, clock.now_ms, entropy.bytes, settings.region
             ),

@@ -76,10 +76,18 @@ class Authenticator:
             PushError: UNAUTHENTICATED; PERMISSION_DENIED, the key is of another project or lacks
                 the scope; UNAVAILABLE.
         """
+        return _allowed(await self.any_app_server(call), project, scope)
+
+    async def any_app_server(self, call: Call) -> Caller:
+        """Give the app server that calls, of whatever project; its scopes are not looked at.
+
+        Raises:
+            PushError: UNAUTHENTICATED; UNAVAILABLE.
+        """
         caller = await self._known(_bearer(call))
         if caller is None or caller.client or caller.device is not None:
             raise PushError(ErrorCode.UNAUTHENTICATED, f"The key is not valid. {_HOW}")
-        return _allowed(caller, project, scope)
+        return caller
 
     async def registrant(self, call: Call, project: ProjectId) -> Caller:
         """Give who registers a device: a client key, an app server, or the device, registered anew.

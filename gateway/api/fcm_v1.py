@@ -13,7 +13,7 @@ import orjson
 from gateway.api import fcm_model as fcm
 from gateway.api.violations import Reader, load, refuse
 from router.model.errors import FieldViolation, PushError
-from router.model.ids import parse_token
+from router.model.ids import parse_token, parse_topic
 from router.model.message import (
     MAX_PAYLOAD_BYTES,
     MAX_TTL_S,
@@ -29,7 +29,7 @@ from router.policy.limits import payload_violation
 
 _MAX_MS: Final = MAX_TTL_S * 1000
 _RESERVED: Final = ("google", "gcm")
-_LATER: Final = ("topic", "condition", "user", "group", "fid")
+_LATER: Final = ("condition", "user", "group", "fid")
 _MALFORMED: Final = (msgspec.MsgspecError, RecursionError, UnicodeError)
 _NO_BRIDGE_POLICY: Final = BridgePolicy()
 
@@ -213,13 +213,19 @@ def _build(body: fcm.MessageBody) -> Message:
         collapse_key=collapse_key or "",
         priority=Priority.NORMAL if priority is None else Priority(priority.lower()),
         send_at_ms=None if body.send_at is None else int(body.send_at.timestamp() * 1000),
-        receipts=ReceiptMode.DEVICE
-        if body.receipts is None
-        else ReceiptMode(body.receipts.lower()),
+        receipts=_receipts(body),
         bridge=_bridge_policy(body),
         label=(options.analytics_label or "") if options is not None else "",
+        topic=None if body.topic is None else parse_topic(body.topic),
         platforms=_platforms(body, common),
     )
+
+
+def _receipts(body: fcm.MessageBody) -> ReceiptMode:
+    """Give the mode asked for; by default those of one device, and numbers for a topic."""
+    if body.receipts is not None:
+        return ReceiptMode(body.receipts.lower())
+    return ReceiptMode.DEVICE if body.topic is None else ReceiptMode.AGGREGATE
 
 
 def _overridden(
@@ -305,11 +311,17 @@ def _size_faults(message: Message) -> Iterator[Fault]:
 def _target_faults(body: fcm.MessageBody) -> Iterator[Fault]:
     given = [name for name in _LATER if getattr(body, name) is not None]
     for name in given:
-        yield name, "is not accepted yet: only `token` is accepted as a target"
-    if body.token is None:
-        if not given:
-            yield "token", "is required: it names the device to send to"
-    elif parse_token(body.token) is None:
+        yield name, "is not accepted yet: `token` and `topic` are accepted as targets"
+    if body.topic is not None:
+        if parse_topic(body.topic) is None:
+            yield "topic", "must be 1 to 900 characters of a-z, A-Z, 0-9, -, _, ., ~ and %"
+        if body.token is not None:
+            yield "topic", "is given beside `token`: a message has one target"
+        if body.send_at is not None:
+            yield "send_at", "is not accepted with a topic yet: publish it when it is due"
+    elif body.token is None and not given:
+        yield "token", "is required: it names the device to send to"
+    if body.token is not None and parse_token(body.token) is None:
         yield "token", "is not a registration token of this gateway"
 
 

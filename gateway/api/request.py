@@ -142,13 +142,13 @@ class Call:
             raise _too_large(limit)
         return b"".join(parts)
 
-    async def json(self, model: type[Model]) -> Model:
-        """Read the body as `model`, in snake_case or camelCase.
+    async def json(self, model: type[Model], max_bytes: int = MAX_JSON_BYTES) -> Model:
+        """Read the body as `model`, in snake_case or camelCase, of so many bytes at the most.
 
         Raises:
             PushError: INVALID_ARGUMENT with every bad field; as `body`.
         """
-        raw = load(await self.body(MAX_JSON_BYTES) or b"{}")
+        raw = load(await self.body(max_bytes) or b"{}")
         reader = Reader()
         normal = reader.read(raw, model, "", "")
         if reader.violations:

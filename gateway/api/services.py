@@ -7,6 +7,7 @@ from gateway.api.projects_service import ProjectsService
 from gateway.process import Clock, Entropy
 from gateway.settings import Settings
 from router.callbacks.endpoints import Endpoints
+from router.publish import Publisher
 from router.registration import Registration
 from router.send import Sender
 from router.store.connection import Store
@@ -14,6 +15,7 @@ from router.store.leases import Leases
 from router.store.mailbox import Mailboxes
 from router.store.messages import Messages
 from router.store.projects import Projects
+from router.subscription import Subscription
 from router.telemetry.metrics import Metrics
 
 
@@ -31,6 +33,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     projects: Projects
     projects_service: ProjectsService
     sender: Sender
+    publisher: Publisher
+    subscription: Subscription
     registration: Registration
     endpoints: Endpoints
     authenticator: Authenticator

@@ -62,9 +62,7 @@ class TopicLedger:
         """Take it that a session is over; its cursors came by `ended`."""
         self._moved.pop(peer, None)
 
-    def ended(
-        self, device: DeviceId, epoch: int, cursors: Sequence[tuple[TopicName, int]]
-    ) -> None:
+    def ended(self, device: DeviceId, epoch: int, cursors: Sequence[tuple[TopicName, int]]) -> None:
         """Take the last cursors of a session."""
         self._ended += [Cursor(device, epoch, topic, seq) for topic, seq in cursors]
         if len(self._ended) > MAX_CURSORS:

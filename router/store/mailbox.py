@@ -163,7 +163,9 @@ class Mailboxes(Devices):
             return Attached(AttachResult.BAD_CREDENTIAL)
         if reply[0] == _OVERTAKEN:
             return Attached(AttachResult.OVERTAKEN)
-        epoch, project, nonce, pending, shard_before, epoch_before, drops_known, topics, *window = reply
+        epoch, project, nonce, pending, shard_before, epoch_before, drops_known, topics, *window = (
+            reply
+        )
         return Attached(
             AttachResult.ATTACHED,
             epoch=cast("int", epoch),

@@ -28,7 +28,6 @@ class Messages:
         """
         return read_status(message, await self._store.batch.call("HGETALL", keys.message(message)))
 
-
     async def receivers(self, message: MessageId) -> dict[DeviceId, Event]:
         """Give about a hundred devices that a message to a topic reached, and how far it went.
 

@@ -172,8 +172,7 @@ class Topics:
         """Give the seq of each topic's last message; 0 where there is none."""
         batch = self._store.batch
         asked = [
-            (topic, batch.call("HGET", keys.topic_state(project, topic), "seq"))
-            for topic in topics
+            (topic, batch.call("HGET", keys.topic_state(project, topic), "seq")) for topic in topics
         ]
         return {topic: int(text(await reply) or 0) for topic, reply in asked}
 

@@ -5,7 +5,7 @@ import os
 from prometheus_client import CollectorRegistry
 
 from router.acks import Acks
-from router.model.hint import Hint, decode_hints
+from router.model.hint import AnyHint, Hint, Publish, Retract, TopicHint, decode_hints
 from router.model.ids import (
     MessageId,
     ProjectId,
@@ -102,11 +102,18 @@ class Stages:
         )
 
     async def inbox(self, shard: ShardId) -> list[Hint]:
-        """Read every hint that the shard was sent so far."""
+        """Read every hint for a session that the shard was sent so far."""
+        return [one for one in await self._inbox(shard) if not isinstance(one, Publish | Retract)]
+
+    async def published(self, shard: ShardId) -> list[TopicHint]:
+        """Read every hint for the subscribers of a topic that the shard was sent so far."""
+        return [one for one in await self._inbox(shard) if isinstance(one, Publish | Retract)]
+
+    async def _inbox(self, shard: ShardId) -> list[AnyHint]:
         await self.routing.flush()
         reply = await self.store.batch.call("XRANGE", f"shard:{shard}", "-", "+")
         assert isinstance(reply, list)
-        hints: list[Hint] = []
+        hints: list[AnyHint] = []
         for entry in reply:
             assert isinstance(entry, list)
             fields = entry[1]

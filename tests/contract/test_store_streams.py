@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from router.model.device import Device
-from router.model.hint import Displace, AnyHint, Wake
+from router.model.hint import AnyHint, Displace, Wake
 from router.model.ids import (
     ENTROPY_BYTES,
     DeviceId,

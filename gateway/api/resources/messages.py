@@ -13,10 +13,12 @@ from gateway.api.routing import Access, Route
 from gateway.api.services import Services
 from gateway.api.times import rfc3339, rfc3339_or_none
 from router.model.errors import ErrorCode, PushError
-from router.model.ids import MessageId, ProjectId, parse_message_id, parse_token
+from router.model.ids import DeviceId, MessageId, ProjectId, parse_message_id, parse_token
 from router.model.message import Message
 from router.model.project import Scope
+from router.model.receipt import Event
 from router.model.status import MessageStatus
+from router.publish import Publication
 from router.send import Item
 
 MAX_SEND_BYTES = 131_072
@@ -70,7 +72,11 @@ class Occurrence(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Status(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of a message; `counts` is the number of devices per event."""
+    """What became of a message; `counts` is the number of devices per event.
+
+    Of a message to a topic `state` is `in_progress` or `done`, `deliveries` holds about a hundred
+    devices at the most, and none where its sender did not ask for receipts of each device.
+    """
 
     name: str
     state: str
@@ -80,6 +86,7 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True):
     counts: dict[str, int]
     deliveries: list[Delivery]
     timeline: list[Occurrence]
+    topic: str = ""
     send_at: datetime | None = None
     collapse_key: str = ""
 
@@ -100,7 +107,8 @@ def routes(services: Services) -> list[Route]:
             errors=_SEND_ERRORS,
             detail="With `validate_only` everything is checked and nothing is sent. The header "
             "`Idempotency-Key` (or `idempotency_key`) makes a repeat within 24 hours answer the "
-            "first result.",
+            "first result. A message to a `topic` is stored once, and goes to all that "
+            "subscribe to it.",
         ),
         Route(
             "POST",
@@ -139,6 +147,7 @@ class _Handlers:
     def __init__(self, services: Services) -> None:
         self._auth = services.authenticator
         self._sender = services.sender
+        self._publisher = services.publisher
         self._mailboxes = services.mailboxes
         self._messages = services.messages
         self._sends = services.metrics.sends
@@ -154,12 +163,8 @@ class _Handlers:
                 await self._check(project, request.message)
                 return _sent(project, _FAKE_ID)
             key = call.idempotency_key() or request.idempotency_key
-            message = await self._sender.send(
-                project,
-                request.message,
-                idempotency_key=key,
-                digest=digest(body) if key else "",
-            )
+            entry = Item(request.message, key, digest(body) if key else "")
+            message = await self._accept(project, entry)
         except PushError as error:
             self._count(error)
             raise
@@ -183,7 +188,7 @@ class _Handlers:
             else:
                 entries.append(_entry(item, request, f"{key}/{index}" if key else ""))
                 places.append(index)
-        sent = await self._sender.send_batch(project, entries) if entries else []
+        sent = await self._accept_batch(project, entries)
         _refuse_if_away(sent)
         for index, outcome in zip(places, sent, strict=True):
             outcomes[index] = outcome
@@ -198,7 +203,10 @@ class _Handlers:
         found = await self._messages.status(message)
         if found is None or found.project != project:
             raise _unknown()
-        return reply(_status(found))
+        receivers: dict[DeviceId, Event] = {}
+        if found.per_device and found.topic is not None:
+            receivers = await self._messages.receivers(message)
+        return reply(_status(found, call.now_ms, receivers))
 
     async def cancel(self, call: Call) -> Reply:
         project = call.project()
@@ -206,7 +214,34 @@ class _Handlers:
         found = await self._sender.cancel(project, _message_id(call))
         if found is None:
             raise _unknown()
-        return reply(_status(found))
+        return reply(_status(found, call.now_ms, {}))
+
+    async def _accept(self, project: ProjectId, item: Item) -> MessageId:
+        """Store a message for its device or its topic."""
+        message = item.message
+        if message.topic is not None:
+            publication = Publication(message.topic, message, item.idempotency_key, item.digest)
+            return await self._publisher.publish(project, publication)
+        return await self._sender.send(
+            project, message, idempotency_key=item.idempotency_key, digest=item.digest
+        )
+
+    async def _accept_batch(
+        self, project: ProjectId, items: list[Item]
+    ) -> list[MessageId | PushError]:
+        """Store several, those to devices and those to topics each in their order."""
+        topics = {
+            index: Publication(item.message.topic, item.message, item.idempotency_key, item.digest)
+            for index, item in enumerate(items)
+            if item.message.topic is not None
+        }
+        if not topics:
+            return await self._sender.send_batch(project, items) if items else []
+        devices = [index for index in range(len(items)) if index not in topics]
+        published = await self._publisher.publish_batch(project, list(topics.values()))
+        sent = await self._sender.send_batch(project, [items[index] for index in devices])
+        outcomes = dict(zip((*topics, *devices), (*published, *sent), strict=True))
+        return [outcomes[index] for index in range(len(items))]
 
     def _count(self, error: PushError) -> None:
         self._sends.labels(result=error.code.name.lower()).inc()
@@ -225,7 +260,9 @@ class _Handlers:
         return _FAKE_ID
 
     async def _check(self, project: ProjectId, message: Message) -> None:
-        """Check the target of a message that is only validated."""
+        """Check the target of a message that is only validated; any topic will do."""
+        if message.topic is not None:
+            return
         token = parse_token(message.token)
         device = None if token is None else await self._mailboxes.device(token.device)
         if token is None or device is None or device.nonce != token.nonce:
@@ -264,21 +301,28 @@ def _unknown() -> PushError:
     )
 
 
-def _status(found: MessageStatus) -> Status:
+def _status(found: MessageStatus, now_ms: int, receivers: dict[DeviceId, Event]) -> Status:
     counts: dict[str, int] = {entry.event.value: 1 for entry in found.timeline}
+    state = found.state.value
+    deliveries = [Delivery(found.device, state, found.attempts)]
+    if found.topic is not None:
+        counts |= found.counts
+        state = "done" if found.is_done(now_ms) else "in_progress"
+        deliveries = [Delivery(device, event.value, 1) for device, event in receivers.items()]
     return Status(
         name=f"projects/{found.project}/messages/{found.id}",
-        state=found.state.value,
+        state=state,
         target=found.target,
         created_at=rfc3339(found.created_ms),
         # Of a TTL of 0 the store keeps the time of acceptance, for a scheduled message too.
         expires_at=rfc3339(max(found.expires_ms, found.send_at_ms)),
         counts=counts,
-        deliveries=[Delivery(found.device, found.state.value, found.attempts)],
+        deliveries=deliveries,
         timeline=[
             Occurrence(entry.event.value, rfc3339(entry.time_ms), found.device, entry.detail)
             for entry in found.timeline
         ],
         send_at=rfc3339_or_none(found.send_at_ms),
         collapse_key=found.collapse_key,
+        topic=found.topic or "",
     )

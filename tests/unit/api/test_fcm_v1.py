@@ -244,11 +244,23 @@ def test_faults_are_named_as_they_were_written(fields: dict[str, Any], paths: li
     assert faults({"token": TOKEN, **fields}) == paths
 
 
-def test_a_target_is_required_and_only_tokens_are_taken() -> None:
+def test_a_target_is_required_and_a_token_or_a_topic_is_taken() -> None:
     assert faults({}) == ["message.token"]
     assert faults({"condition": "'a' in topics"}) == ["message.condition"]
-    with pytest.raises(PushError, match="only `token` is accepted"):
-        send({"topic": "news"})
+    assert faults({"topic": "news", "token": TOKEN}) == ["message.topic"]
+    assert faults({"topic": "not a name"}) == ["message.topic"]
+    assert faults({"topic": ""}) == ["message.topic"]
+    assert faults({"topic": "a", "send_at": "2026-12-01T00:00:00Z"}) == ["message.send_at"]
+    with pytest.raises(PushError, match="`token` and `topic` are accepted"):
+        send({"group": "family"})
+
+
+def test_a_topic_is_taken_with_or_without_its_prefix() -> None:
+    for text in ("news", "/topics/news"):
+        message = send({"topic": text})
+        assert (message.topic, message.receipts) == ("news", ReceiptMode.AGGREGATE)
+    assert send({"topic": "a", "receipts": "device"}).receipts is ReceiptMode.DEVICE
+    assert send({"token": TOKEN}).receipts is ReceiptMode.DEVICE
 
 
 def test_several_faults_come_in_one_answer() -> None:

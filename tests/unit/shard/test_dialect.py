@@ -18,13 +18,15 @@ def test_what_is_no_map_with_an_op_is_told_what_a_frame_is() -> None:
     assert told(None) == ("INVALID_ARGUMENT", "A frame is one map with `op`.", "")
 
 
-@pytest.mark.parametrize("op", ["connect", "ack", "nack", "event", "send", "ping", ""])
+@pytest.mark.parametrize(
+    "op", ["connect", "ack", "nack", "event", "send", "subscribe", "unsubscribe", "ping", ""]
+)
 def test_a_known_op_is_told_what_is_wrong_with_it(op: str) -> None:
     assert told(Envelope(op=op, id="i")) == ("INVALID_ARGUMENT", str(WHY), "i")
 
 
 def test_an_unknown_op_is_not_called_wrong() -> None:
-    code, message, ref = told(Envelope(op="subscribe", ref="r", id="i"))
+    code, message, ref = told(Envelope(op="follow", ref="r", id="i"))
     assert (code, ref) == ("UNIMPLEMENTED", "r")
     assert "`op`" in message
 

@@ -59,7 +59,7 @@ def test_the_last_of_two_equal_keys_counts() -> None:
 
 
 def test_an_unknown_op_is_told_with_its_ref() -> None:
-    refused = error('{"op":"subscribe","topics":["a"],"ref":"r1"}')
+    refused = error('{"op":"follow","topics":["a"],"ref":"r1"}')
     assert (refused.code, refused.ref) == ("UNIMPLEMENTED", "r1")
 
 

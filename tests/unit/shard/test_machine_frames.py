@@ -155,7 +155,7 @@ def test_a_device_that_sends_nothing_but_bad_frames_is_disconnected() -> None:
 def test_an_unknown_op_is_answered_and_not_counted() -> None:
     lead = Lead(max_errors=1).live()
     for _ in range(10):
-        (error,) = frames(lead.gets(op="subscribe", topics=["a"], ref="r"))
+        (error,) = frames(lead.gets(op="follow", topics=["a"], ref="r"))
         assert (error["code"], error["ref"]) == ("UNIMPLEMENTED", "r")
     assert lead.session.state is State.LIVE
 

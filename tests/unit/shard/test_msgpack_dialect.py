@@ -89,7 +89,7 @@ def test_a_key_that_no_map_can_have_is_refused(value: bytes) -> None:
 
 
 def test_an_unknown_op_is_told_with_its_ref() -> None:
-    refused = error(msgpack.packb({"op": "subscribe", "topics": ["a"], "ref": "r1"}))
+    refused = error(msgpack.packb({"op": "follow", "topics": ["a"], "ref": "r1"}))
     assert (refused.code, refused.ref) == ("UNIMPLEMENTED", "r1")
 
 
