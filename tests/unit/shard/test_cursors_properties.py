@@ -1,76 +1,82 @@
 """Cursors against a model that stores every copy per subscriber, whatever happens in between."""
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from typing_extensions import override
 
 from tests.unit.shard.topic_world import Device, Log
 
-_logs = st.integers(0, 1)
+_names = st.sampled_from("ab")
 _numbers = st.integers(0, 9)
 
 
 class CursorsMachine(RuleBasedStateMachine):
     """Publish, lose hints, ack in any order, come and go; at the end everything has arrived."""
 
+    device: Device | None = None
+
     @initialize(window=st.integers(1, 4))
     def begin(self, window: int) -> None:
-        self.logs = [Log("a"), Log("b")]
-        self.device = Device(self.logs, window)
-        self.device.subscribe(self.logs[0])
+        self.device = Device([Log("a"), Log("b")], window)
+        self.device.subscribe("a")
+
+    def _device(self) -> Device:
+        assert self.device is not None
+        return self.device
 
     @rule(
-        at=_logs,
+        name=_names,
         step=st.integers(1, 3),
         ttl_ms=st.sampled_from([1, 2_000, 1 << 40]),
         key=st.sampled_from(["", "", "k"]),
         heard=st.sampled_from([True, True, False]),
     )
-    def publish(self, at: int, step: int, ttl_ms: int, key: str, heard: bool) -> None:
-        self.device.publish(self.logs[at], step, ttl_ms, key, heard)
+    def publish(self, name: str, step: int, ttl_ms: int, key: str, heard: bool) -> None:
+        self._device().publish(name, step, ttl_ms, key, heard=heard)
 
     @rule(number=_numbers)
     def ack(self, number: int) -> None:
-        self.device.ack(number)
+        self._device().ack(number)
 
     @rule(number=_numbers)
     def nack(self, number: int) -> None:
-        self.device.nack(number)
+        self._device().nack(number)
 
     @rule()
     def pump(self) -> None:
-        self.device.pump()
+        self._device().pump()
 
     @rule(duration_ms=st.sampled_from([1, 600, 1_500, 20_000]))
     def later(self, duration_ms: int) -> None:
-        self.device.later(duration_ms)
+        self._device().later(duration_ms)
 
     @rule()
     def save(self) -> None:
-        self.device.save()
+        self._device().save()
 
-    @rule(at=_logs)
-    def look(self, at: int) -> None:
-        self.logs[at].look()
-        self.device.cursors.look(self.logs[at].topic)
+    @rule(name=_names)
+    def look(self, name: str) -> None:
+        log = self._device().logs[name]
+        log.look()
+        self._device().cursors.look(log.topic)
 
-    @rule(at=_logs)
-    def subscribe(self, at: int) -> None:
-        self.device.subscribe(self.logs[at])
+    @rule(name=_names)
+    def subscribe(self, name: str) -> None:
+        self._device().subscribe(name)
 
-    @rule(at=_logs)
-    def unsubscribe(self, at: int) -> None:
-        self.device.unsubscribe(self.logs[at])
+    @rule(name=_names)
+    def unsubscribe(self, name: str) -> None:
+        self._device().unsubscribe(name)
 
     @rule()
     def reconnect(self) -> None:
-        self.device.reconnect()
+        self._device().reconnect()
 
+    @override
     def teardown(self) -> None:
-        if hasattr(self, "device"):
+        if self.device is not None:
             self.device.settle()
 
 
 TestCursors = pytest.mark.slow(CursorsMachine.TestCase)
-TestCursors.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)

@@ -1,0 +1,229 @@
+"""A topic log, a shard that hears of it, and one device: with a naive model beside them.
+
+The model stores a copy of each message for the subscriber, as if it had a mailbox: what stands
+there and is neither acked, expired nor collapsed must arrive; nothing else may.
+"""
+
+from gateway.shard.session.cursors import Counts, Cursors, Item, Topic
+from gateway.shard.tail import Tail
+from router.model.ids import MessageId, ProjectId, TopicName
+from router.model.message import ReceiptMode
+
+PAGE = 3
+TIMEOUT_MS = 1_000
+PROJECT = ProjectId("demo")
+
+
+def item(
+    seq: int, previous: int = -1, expires_ms: int = 1 << 60, key: str = "", topic: str = ""
+) -> Item:
+    """The message with this seq; the one before it has the seq before, unless told otherwise."""
+    return Item(
+        PROJECT,
+        seq,
+        seq - 1 if previous < 0 else previous,
+        MessageId(f"{topic}m{seq}"),
+        expires_ms,
+        ReceiptMode.AGGREGATE,
+        key,
+        b"frame",
+    )
+
+
+class Log:
+    """One topic in the store, and what the shard knows of it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.topic = Topic(TopicName(name), Counts())
+        self.tail = Tail(0)
+        self.entries: list[Item] = []
+        self.head = 0
+
+    def append(self, step: int, expires_ms: int, key: str) -> Item:
+        """Publish; seqs have gaps, as they follow the clock."""
+        previous, self.head = self.head, self.head + step
+        if key:
+            self.entries = [entry for entry in self.entries if entry.collapse_key != key]
+        stored = item(self.head, previous, expires_ms, key, self.name)
+        self.entries.append(stored)
+        return stored
+
+    def hear(self, published: Item) -> Item | None:
+        """Take the hint in the shard; each message is an object of its own there."""
+        if published.seq <= self.topic.head:
+            return None
+        self.topic.head = published.seq
+        heard = self._copy(published, published.previous)
+        self.tail.publish(heard)
+        return heard
+
+    def look(self) -> None:
+        """Ask for the head, as the shard does now and then."""
+        if self.head > self.topic.head:
+            self.topic.head = self.head
+            self.tail.jump(self.head)
+
+    def read(self, after: int) -> tuple[list[Item], int]:
+        """Read from the tail or else a page of the store."""
+        tail = self.tail
+        if tail.covers(after) and (after < tail.top or tail.top >= self.topic.head):
+            return tail.read(after, PAGE)
+        found = [self._copy(entry, 0) for entry in self.entries if entry.seq > after]
+        page, full = found[:PAGE], len(found) >= PAGE
+        upto = page[-1].seq if full else max(self.head, self.topic.head, after)
+        self.topic.head = max(self.topic.head, upto)
+        return tail.merge(after, page, upto), upto
+
+    def _copy(self, of: Item, previous: int) -> Item:
+        return item(of.seq, previous, of.expires_ms, of.collapse_key, self.name)
+
+
+class Copies:
+    """The naive model: every copy of one subscriber and topic."""
+
+    def __init__(self, since: int) -> None:
+        self.since = since
+        self.waiting: dict[int, Item] = {}
+
+    def put(self, published: Item) -> None:
+        key = published.collapse_key
+        if key:
+            same = [seq for seq, one in self.waiting.items() if one.collapse_key == key]
+            for seq in same:
+                del self.waiting[seq]
+        self.waiting[published.seq] = published
+
+    def alive(self, now_ms: int) -> list[int]:
+        return sorted(seq for seq, one in self.waiting.items() if one.expires_ms > now_ms)
+
+
+class Device:
+    """One session after another, over some logs."""
+
+    def __init__(self, logs: list[Log], window: int) -> None:
+        self.logs = {log.name: log for log in logs}
+        self.window = window
+        self.now_ms = 1
+        self.cursors = Cursors()
+        self.stored: dict[str, int] = {}
+        self.copies: dict[str, Copies] = {}
+        self.unacked: dict[str, tuple[str, Item]] = {}
+        """What the device has and has not acked, of this session."""
+        self.acked_here: set[tuple[str, int]] = set()
+        self.last_sent: dict[str, int] = {}
+
+    # Subscriptions.
+
+    def subscribe(self, name: str) -> None:
+        if name not in self.stored:
+            self.stored[name] = self.logs[name].head
+            self.copies[name] = Copies(self.logs[name].head)
+        self.tell()
+
+    def unsubscribe(self, name: str) -> None:
+        self.stored.pop(name, None)
+        self.copies.pop(name, None)
+        self.tell()
+
+    def tell(self) -> None:
+        """Give the session all subscriptions as they are stored."""
+        for name, log in self.logs.items():
+            if name in self.stored:
+                self.cursors.join(log.topic, self.stored[name])
+            else:
+                self.cursors.leave(log.topic)
+        self.check()
+
+    # Messages.
+
+    def publish(self, name: str, step: int, ttl_ms: int, key: str, *, heard: bool) -> None:
+        log = self.logs[name]
+        published = log.append(step, self.now_ms + ttl_ms, key)
+        if (copies := self.copies.get(name)) is not None:
+            copies.put(published)
+        if heard and (at_hand := log.hear(published)) is not None:
+            due_ms = self.now_ms + TIMEOUT_MS
+            if self.cursors.offer(log.topic, at_hand, self.now_ms, due_ms, self.room()):
+                self.sent(name, at_hand)
+        self.check()
+
+    def room(self) -> int:
+        return self.window - self.cursors.in_flight
+
+    def pump(self) -> bool:
+        """Read what the session is behind with; False where there is nothing, or no room."""
+        if self.room() <= 0 or (wanted := self.cursors.next_read()) is None:
+            return False
+        topic, after = wanted
+        items, upto = self.logs[topic.name].read(after)
+        due_ms = self.now_ms + TIMEOUT_MS
+        for one in self.cursors.take(topic, items, upto, self.now_ms, due_ms, self.room()):
+            self.sent(topic.name, one)
+        self.check()
+        return True
+
+    def later(self, duration_ms: int) -> None:
+        self.now_ms += duration_ms
+        for one in self.cursors.due(self.now_ms, TIMEOUT_MS):
+            name, _ = self.unacked[one.message]
+            self.allowed(name, one)
+        self.check()
+
+    def sent(self, name: str, one: Item) -> None:
+        assert one.seq > self.last_sent.get(name, 0), "in order, and once unless it is due"
+        self.last_sent[name] = one.seq
+        self.unacked[one.message] = (name, one)
+        self.allowed(name, one)
+
+    def allowed(self, name: str, one: Item) -> None:
+        assert name in self.copies, "nothing after an unsubscribe"
+        assert one.seq > self.copies[name].since, "nothing of before the subscription"
+        assert one.expires_ms > self.now_ms
+        assert (name, one.seq) not in self.acked_here, "acked in this session"
+
+    def ack(self, number: int) -> None:
+        if not self.unacked:
+            return
+        name, one = self.unacked.pop(list(self.unacked)[number % len(self.unacked)])
+        self.cursors.acked([one.message])
+        if (copies := self.copies.get(name)) is not None and one.seq > copies.since:
+            copies.waiting.pop(one.seq, None)
+            self.acked_here.add((name, one.seq))
+        self.check()
+
+    def nack(self, number: int) -> None:
+        if self.unacked:
+            _, one = self.unacked[list(self.unacked)[number % len(self.unacked)]]
+            self.cursors.nacked(one.message, self.now_ms + TIMEOUT_MS // 2)
+
+    def save(self) -> None:
+        for name, seq in self.cursors.take_dirty():
+            self.stored[name] = max(self.stored[name], seq)
+
+    def reconnect(self) -> None:
+        """Begin another session; what the last one did not save is lost."""
+        self.cursors = Cursors()
+        self.unacked.clear()
+        self.acked_here.clear()
+        self.last_sent.clear()
+        self.tell()
+
+    def check(self) -> None:
+        """The window holds, and no cursor has passed what the device still needs."""
+        for name, copies in self.copies.items():
+            alive = copies.alive(self.now_ms)
+            topic = self.logs[name].topic
+            assert not alive or self.cursors.cursor(topic) < alive[0]
+            assert self.cursors.cursor(topic) >= copies.since
+
+    def settle(self) -> None:
+        """Let everything go well until nothing moves any more: all that waits has arrived."""
+        for log in self.logs.values():
+            log.look()
+            self.cursors.look(log.topic)
+        while self.unacked or self.pump():
+            self.ack(0)
+        for name, copies in self.copies.items():
+            assert not copies.alive(self.now_ms), name
+            assert self.cursors.cursor(self.logs[name].topic) == self.logs[name].head
