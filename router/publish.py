@@ -166,8 +166,6 @@ class Publisher:
             raise _invalid(
                 FieldViolation("message.send_at", "is not accepted with a topic yet: publish later")
             )
-        if (large := payload_violation(payload_bytes(message))) is not None:
-            raise _invalid(large)
         identifier = new_topic_message_id(
             partition_of_topic(project, topic), now_ms, self._entropy(ENTROPY_BYTES)
         )
@@ -177,6 +175,8 @@ class Publisher:
         except UnicodeEncodeError as error:
             accepted = "text in Unicode; half of a surrogate pair is none"
             raise _invalid(FieldViolation("message", accepted)) from error
+        if (large := payload_violation(payload_bytes(message))) is not None:
+            raise _invalid(large)
         return TopicEnvelope(
             project=project,
             topic=topic,

@@ -78,9 +78,9 @@ async def firebase(api: Api) -> AsyncIterator[Firebase]:
 
 
 def use_url(monkeypatch: pytest.MonkeyPatch, api: Api) -> None:
-    monkeypatch.setattr(
-        messaging._MessagingService, "FCM_URL", f"{api.url}/v1/projects/{{0}}/messages:send"
-    )
+    service = messaging._MessagingService
+    monkeypatch.setattr(service, "FCM_URL", f"{api.url}/v1/projects/{{0}}/messages:send")
+    monkeypatch.setattr(service, "IID_URL", api.url)
 
 
 def everything(token: str) -> messaging.Message:
@@ -196,11 +196,49 @@ async def test_errors_have_their_classes(api: Api, firebase: Firebase) -> None:
     cases = {
         messaging.UnregisteredError: messaging.Message(token=device["token"]),
         messaging.SenderIdMismatchError: messaging.Message(token=foreign.json["token"]),
-        exceptions.InvalidArgumentError: messaging.Message(topic="news"),
+        exceptions.InvalidArgumentError: messaging.Message(condition="'news' in topics"),
     }
     for error, message in cases.items():
         with pytest.raises(error):
             await firebase(messaging.send, message)
+
+
+@pytest.mark.filterwarnings("ignore:.*_legacy is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("subscribe", "unsubscribe", "unknown"),
+    [
+        (messaging.subscribe_to_topic, messaging.unsubscribe_from_topic, "UNREGISTERED"),
+        (
+            messaging.subscribe_to_topic_legacy,
+            messaging.unsubscribe_from_topic_legacy,
+            "NOT_FOUND",
+        ),
+    ],
+    ids=["v1", "instance-id"],
+)
+async def test_devices_subscribe_get_a_topic_and_unsubscribe(
+    api: Api,
+    firebase: Firebase,
+    subscribe: Callable[..., Any],
+    unsubscribe: Callable[..., Any],
+    unknown: str,
+) -> None:
+    service = messaging._get_messaging_service(firebase.app)
+    service._fcm_topic_url = f"{api.url}/v1/projects/{api.project}/registrations"
+    device, other = await api.device(), await api.device()
+    tokens = [device["token"], other["token"], NO_ADDRESS]
+    for topic in ("/topics/news", "news"):
+        added = await firebase(subscribe, tokens, topic)
+        assert (added.success_count, added.failure_count) == (2, 1)
+        assert [(error.index, error.reason) for error in added.errors] == [(2, unknown)]
+    assert (await api.call("GET", "topics/news", key=api.key)).json["subscribers"] == 2
+    name = await firebase(messaging.send, messaging.Message(topic="news", data={"k": "v"}))
+    status = (await api.call("GET", f"/v1/{name}", key=api.key)).json
+    assert (status["state"], status["target"], status["topic"]) == ("in_progress", "topic", "news")
+    removed = await firebase(unsubscribe, tokens[:1], "news")
+    assert (removed.success_count, removed.failure_count) == (1, 0)
+    view = (await api.call("GET", "topics/news", key=api.key)).json
+    assert view == {"topic": "news", "subscribers": 1, "messages": 1}
 
 
 async def test_a_project_that_is_not_its_own_is_refused(api: Api) -> None:

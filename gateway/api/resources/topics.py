@@ -1,6 +1,10 @@
-"""Topics: who subscribes, changed by app servers; the next stage is `router.subscription`."""
+"""Topics: who subscribes, changed by app servers; the next stage is `router.subscription`.
+
+Besides our own calls for many tokens there are FCM's v1 calls for one, as its newer SDKs make them.
+"""
 
 from typing import Annotated, Final
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -42,6 +46,16 @@ class TokenResults(msgspec.Struct, frozen=True):
     results: list[TokenResult]
 
 
+class TopicSubscription(msgspec.Struct, frozen=True):
+    """A device's subscription to a topic, as FCM names it."""
+
+    name: str
+
+
+class Unsubscribed(msgspec.Struct, frozen=True):
+    """The device does not subscribe (any more)."""
+
+
 class TopicView(msgspec.Struct, frozen=True):
     """How many devices subscribe, and how many messages its log holds, expired ones included."""
 
@@ -54,7 +68,14 @@ def routes(services: Services) -> list[Route]:
     """List the calls of this resource."""
     handlers = _Handlers(services)
     topic = "/v1/projects/{project}/topics/{topic}"
+    subscriptions = "/v1/projects/{project}/registrations/{token}/topicSubscriptions"
     bad = (ErrorCode.INVALID_ARGUMENT, ErrorCode.PAYLOAD_TOO_LARGE)
+    refused = (
+        ErrorCode.INVALID_ARGUMENT,
+        ErrorCode.UNREGISTERED,
+        ErrorCode.SENDER_ID_MISMATCH,
+        ErrorCode.QUOTA_EXCEEDED,
+    )
     detail = (
         "A device gets what is published after it subscribed. Errors of a token: `UNREGISTERED`, "
         f"`SENDER_ID_MISMATCH`, `QUOTA_EXCEEDED` beyond {MAX_TOPICS} topics of a device."
@@ -67,6 +88,13 @@ def routes(services: Services) -> list[Route]:
         Route("POST", f"{topic}:unsubscribe", handlers.unsubscribe,
               "End devices' subscriptions to a topic.", Access.PROJECT, Tokens, TokenResults,
               errors=bad),
+        Route("POST", subscriptions, handlers.add, "Subscribe one device to a topic (FCM v1).",
+              Access.PROJECT, None, TopicSubscription, errors=refused,
+              detail="The query names it: `?topic_name=news`."),
+        Route("DELETE", f"{subscriptions}/{{topic}}", handlers.remove,
+              "End one device's subscription to a topic (FCM v1).", Access.PROJECT, None,
+              Unsubscribed, errors=refused,
+              detail="It is no error where there is none, with or without `allow_missing`."),
     ]  # fmt: skip
 
 
@@ -94,14 +122,42 @@ class _Handlers:
         )
         return reply(TokenResults([_result(outcome) for outcome in outcomes]))
 
+    async def add(self, call: Call) -> Reply:
+        named = parse_qs(urlsplit(call.request.raw_path).query).get("topic_name", [""])
+        project, topic = await self._one(call, named[0], "topic_name", subscribe=True)
+        token = call.parameters[1]
+        name = f"projects/{project}/registrations/{token}/topicSubscriptions/{topic}"
+        return reply(TopicSubscription(name))
+
+    async def remove(self, call: Call) -> Reply:
+        await self._one(call, call.parameters[2], "topic", subscribe=False)
+        return reply(Unsubscribed())
+
+    async def _one(
+        self, call: Call, name: str, field: str, *, subscribe: bool
+    ) -> tuple[ProjectId, TopicName]:
+        project = call.project()
+        await self._auth.app_server(call, project, Scope.DEVICES)
+        topic = _parsed(name, field)
+        (outcome,) = await self._subscription.change_tokens(
+            project, topic, [call.parameters[1]], subscribe=subscribe
+        )
+        if outcome is not SubscribeResult.DONE:
+            raise outcome if isinstance(outcome, PushError) else _REFUSALS[outcome]
+        return project, topic
+
     async def _topic(self, call: Call, scope: Scope) -> tuple[ProjectId, TopicName]:
         project = call.project()
         await self._auth.app_server(call, project, scope)
-        topic = parse_topic(call.parameters[1])
-        if topic is None:
-            accepted = "must be 1 to 900 characters of a-z, A-Z, 0-9, -, _, ., ~ and %"
-            raise refuse([FieldViolation("topic", accepted)])
-        return project, topic
+        return project, _parsed(call.parameters[1], "topic")
+
+
+def _parsed(name: str, field: str) -> TopicName:
+    topic = parse_topic(name)
+    if topic is None:
+        accepted = "must be 1 to 900 characters of a-z, A-Z, 0-9, -, _, ., ~ and %"
+        raise refuse([FieldViolation(field, accepted)])
+    return topic
 
 
 _REFUSALS: Final = {

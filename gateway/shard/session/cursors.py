@@ -135,18 +135,17 @@ class Cursors:
     def join(self, topic: Topic, cursor: int) -> None:
         """Take a subscription: what lies beyond `cursor` is to be sent."""
         head = self._heads.get(topic)
-        if head is not None and cursor <= head:
-            return
-        # Beyond the head: it ended and began anew meanwhile.
-        self._drop_flights(topic)
-        self._heads[topic] = cursor
-        self.look(topic)
+        # What is in flight lies beyond the stored cursor, unless it ended and began anew meanwhile.
+        self._drop_flights(topic, cursor)
+        if head is None or cursor > head:
+            self._heads[topic] = cursor
+            self.look(topic)
 
     def leave(self, topic: Topic) -> None:
         """Take the end of a subscription: nothing of it is sent or told from now on."""
         if self._heads.pop(topic, None) is None:
             return
-        self._drop_flights(topic)
+        self._drop_flights(topic, NEVER_MS)
         self._done(topic)
         if self._dirty is not None:
             self._dirty.pop(topic, None)
@@ -318,9 +317,11 @@ class Cursors:
             self._touch(flight.topic)
         return flight
 
-    def _drop_flights(self, topic: Topic) -> None:
+    def _drop_flights(self, topic: Topic, upto: int) -> None:
+        """Forget what is in flight up to a seq; what has none goes with the subscription."""
         for message, flight in list((self._flights or {}).items()):
-            if flight.topic is topic:
+            seq = flight.item.seq or NEVER_MS
+            if flight.topic is topic and seq <= upto:
                 self._land(message)
 
     def _touch(self, topic: Topic) -> None:

@@ -69,6 +69,10 @@ class CursorsMachine(RuleBasedStateMachine):
     def unsubscribe(self, name: str) -> None:
         self._device().unsubscribe(name)
 
+    @rule(name=_names)
+    def resubscribe(self, name: str) -> None:
+        self._device().resubscribe(name)
+
     @rule()
     def reconnect(self) -> None:
         self._device().reconnect()

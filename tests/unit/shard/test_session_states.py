@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.shard.events import TRANSITIONS, Action, Close, Detach, Input, SessionError, State
+from gateway.shard.session.cursors import Counts, Topic
 from router.model.hint import Deliver, Displace, Hint, Readdress, Unregister, Wake
-from router.model.ids import DeviceId
+from router.model.ids import DeviceId, TopicName
 from router.model.mailbox import Attached, AttachResult, Window
 from tests.unit.shard.driver import (
     CREDENTIAL,
@@ -22,6 +23,7 @@ from tests.unit.shard.driver import (
     of,
     pending,
 )
+from tests.unit.shard.topic_world import item
 
 Step = Callable[[Lead], Sequence[Action]]
 
@@ -70,10 +72,47 @@ _frames: st.SearchStrategy[dict[str, object]] = st.one_of(
     st.builds(lambda text, wait: {"op": "nack", "id": text, "retry_after": wait}, _ids, _seqs),
     st.builds(lambda text: {"op": "event", "id": text, "event": "opened"}, _ids),
     st.builds(lambda ref: {"op": "send", "id": ref, "data": {}}, st.sampled_from("abcd")),
+    st.builds(
+        lambda op, ref: {"op": op, "topics": ["t"], "ref": ref},
+        st.sampled_from(["subscribe", "unsubscribe"]),
+        st.sampled_from("abcd"),
+    ),
     st.just({"op": "ping"}),
 )
 _bad: st.SearchStrategy[str | bytes] = st.sampled_from(["", "{}", '{"op":"new"}', b"wrong type"])
 _credentials = st.sampled_from([CREDENTIAL, "nonsense"])
+
+
+def _topic_step(kind: str, seq: int, cursor: int) -> Step:
+    """Something that the shard tells of a topic; the session's own one where it has one."""
+
+    def step(lead: Lead) -> Sequence[Action]:
+        session = lead.session
+        topic = session.topics[0] if session.topics else Topic(TopicName("t"), Counts(), cursor)
+        topic.head = max(topic.head, seq)
+        match kind:
+            case "topics":
+                return session.on_topics([(topic, cursor)], lead.now_ms)
+            case "none":
+                return session.on_topics([], lead.now_ms)
+            case "published":
+                return session.on_published(topic, item(seq, cursor), lead.now_ms)
+            case "tail":
+                return session.on_tail(topic, lead.now_ms)
+            case "read":
+                return session.on_topic_read(topic, [item(seq)], seq, lead.now_ms)
+            case _:
+                return session.on_topic_away(lead.now_ms)
+
+    return step
+
+
+_topic_steps = st.builds(
+    _topic_step,
+    st.sampled_from(["topics", "none", "published", "published", "tail", "read", "away"]),
+    _seqs,
+    _seqs,
+)
 
 
 def _step(cause: Input) -> st.SearchStrategy[Step]:
@@ -105,6 +144,7 @@ def _step(cause: Input) -> st.SearchStrategy[Step]:
         Input.DONE: st.tuples(st.sampled_from("abcd"), st.none() | st.just("away")).map(
             lambda done: lambda lead: lead.session.on_done(*done, lead.now_ms)
         ),
+        Input.TOPIC: _topic_steps,
         Input.WRITABLE: st.booleans().map(lambda writable: lambda lead: lead.writable(writable)),
         Input.TIMER: st.sampled_from([0, 1_000, 10_000, 400_000]).map(later),
         Input.GOAWAY: st.just(lambda lead: lead.session.on_goaway("drain", 1.0, lead.now_ms)),

@@ -126,6 +126,12 @@ class Device:
         self.copies.pop(name, None)
         self.tell()
 
+    def resubscribe(self, name: str) -> None:
+        """End a subscription and begin it anew; the session hears of the latter alone."""
+        if name in self.stored:
+            del self.stored[name]
+            self.subscribe(name)
+
     def tell(self) -> None:
         """Give the session all subscriptions as they are stored."""
         for name, log in self.logs.items():

@@ -1,0 +1,246 @@
+"""A session and its topics: what goes out, what the device says, what is to be stored."""
+
+import pytest
+
+from gateway.shard.events import (
+    Acked,
+    Action,
+    ChangeTopics,
+    CursorsMoved,
+    Detach,
+    ReadSubscriptions,
+    ReadTopic,
+    Relay,
+    SaveCursors,
+    TopicEngaged,
+)
+from gateway.shard.session.cursors import Counts, Item, Topic
+from router.model.hint import Resubscribe
+from router.model.ids import MessageId, Partition, ProjectId, TopicName, new_topic_message_id
+from router.model.message import ReceiptMode
+from router.model.receipt import Event
+from sdk_client import wire
+from tests.unit.shard.driver import DEVICE, EPOCH, START_MS, Lead, frames, of, only, sent, window
+
+HOUR_MS = 3_600_000
+
+
+def identifier(seq: int) -> MessageId:
+    return new_topic_message_id(Partition("07"), START_MS, seq.to_bytes(10, "big"))
+
+
+def published(seq: int, expires_ms: int = START_MS + HOUR_MS) -> Item:
+    message = identifier(seq)
+    body = wire.encode({"op": "message", "id": message, "topic": "news"})
+    return Item(ProjectId("p"), seq, seq - 1, message, expires_ms, ReceiptMode.AGGREGATE, "", body)
+
+
+class TopicLead:
+    """A session that subscribes to one topic."""
+
+    def __init__(self, cursor: int = 0, **limits: int) -> None:
+        self.lead = Lead(**limits).live()
+        self.counts = Counts()
+        self.topic = Topic(TopicName("news"), self.counts, cursor)
+        assert not self.lead.session.on_topics([(self.topic, cursor)], self.lead.now_ms)
+
+    def publish(self, seq: int) -> list[int]:
+        """Publish, and give what goes out by seq."""
+        self.topic.head = max(self.topic.head, seq)
+        return seqs(self.lead.session.on_published(self.topic, published(seq), self.lead.now_ms))
+
+    def ack(self, *numbers: int) -> list[Action]:
+        ids = [identifier(number) for number in numbers]
+        return list(self.lead.gets(op="ack", ids=ids))
+
+    def read(self, *numbers: int, upto: int) -> list[Action]:
+        items = [published(number) for number in numbers]
+        now_ms = self.lead.now_ms
+        return list(self.lead.session.on_topic_read(self.topic, items, upto, now_ms))
+
+
+IDS = {identifier(seq): seq for seq in range(100)}
+
+
+def seqs(actions: object) -> list[int]:
+    """The messages to topics among actions, by seq."""
+    assert isinstance(actions, list | tuple)
+    found = []
+    for action in of(Relay, actions):
+        text = action.data[action.data.index(b"{") :].decode()
+        found.append(IDS[MessageId(str(wire.decode(text)["id"]))])
+    return found
+
+
+def test_a_message_goes_out_as_it_is_published_and_its_ack_is_told_once() -> None:
+    news = TopicLead()
+    assert news.publish(1) == [1]
+    assert news.ack(1) == [CursorsMoved()]
+    assert news.publish(2) == [2]
+    assert news.ack(2) == []
+    assert news.lead.session.take_cursors() == [("news", 2)]
+    assert news.publish(3) == [3]
+    assert news.ack(3) == [CursorsMoved()]
+    assert news.counts.items[0].counts == {Event.SENT: 1, Event.DELIVERED: 1}
+    assert news.lead.tally.deliveries == 3
+
+
+def test_mailbox_and_topics_share_the_window() -> None:
+    news = TopicLead(window=2)
+    assert news.publish(1) == [1]
+    assert sent(news.lead.hint(1)) == [1]
+    assert news.publish(2) == []
+    fetched = news.lead.hint(2)
+    assert not sent(fetched)
+    actions = news.ack(1)
+    assert ReadTopic(TopicName("news"), 1) in actions
+    assert seqs(news.read(2, upto=2)) == [2]
+
+
+def test_acks_of_both_kinds_come_in_one_frame() -> None:
+    news = TopicLead()
+    news.publish(1)
+    news.lead.hint(1)
+    mailbox = news.lead.gets(op="ack", ids=[identifier(1), "x"])
+    assert of(CursorsMoved, mailbox)
+    assert not of(Acked, mailbox)
+
+
+def test_a_full_socket_leaves_messages_in_the_log() -> None:
+    news = TopicLead()
+    news.lead.writable(False)
+    assert news.publish(1) == []
+    assert only(ReadTopic, news.lead.writable(True)) == ReadTopic(TopicName("news"), 0)
+    assert seqs(news.read(1, upto=1)) == [1]
+
+
+def test_more_that_is_known_of_the_log_is_read_once() -> None:
+    news = TopicLead(5)
+    session, now_ms = news.lead.session, news.lead.now_ms
+    assert not session.on_tail(news.topic, now_ms)
+    news.topic.head = 9
+    assert only(ReadTopic, session.on_tail(news.topic, now_ms)).after == 5
+    assert not session.on_tail(news.topic, now_ms)
+    assert seqs(news.read(7, 9, upto=9)) == [7, 9]
+    assert not news.read(7, 9, upto=9)  # nothing was asked for
+
+
+def test_a_store_that_is_away_is_asked_again_later() -> None:
+    news = TopicLead()
+    news.topic.head = 1
+    session = news.lead.session
+    assert session.on_tail(news.topic, news.lead.now_ms)
+    assert not session.on_topic_away(news.lead.now_ms)
+    (again,) = of(ReadTopic, news.lead.later(1_000))
+    assert again.after == 0
+
+
+def test_what_is_not_acked_comes_again_and_not_after_it_expired() -> None:
+    news = TopicLead(ack_timeout_ms=1_000)
+    news.publish(1)
+    assert seqs(news.lead.later(1_000)) == [1]
+    assert seqs(news.lead.later(1_999)) == []
+    assert seqs(news.lead.later(1)) == [1]
+    assert news.lead.tally.redeliveries == 2
+    news.ack(1)
+    assert seqs(news.lead.later(60_000)) == []
+
+
+def test_a_nack_brings_a_message_back_and_an_unknown_one_is_ignored() -> None:
+    news = TopicLead()
+    news.publish(1)
+    assert not news.lead.gets(op="nack", id=identifier(1), retry_after=2)
+    assert not news.lead.gets(op="nack", id=identifier(7))
+    assert seqs(news.lead.later(1_999)) == []
+    assert seqs(news.lead.later(1)) == [1]
+
+
+def test_a_ttl_of_zero_goes_out_at_once_or_never() -> None:
+    news = TopicLead()
+    session, now_ms = news.lead.session, news.lead.now_ms
+    live = published(0, expires_ms=now_ms)
+    assert seqs(session.on_published(news.topic, live, now_ms)) == [0]
+    assert not session.on_published(news.topic, live, now_ms)
+    late = published(0, expires_ms=now_ms - 10_000)
+    late.message = identifier(50)
+    assert not session.on_published(news.topic, late, now_ms)
+
+
+@pytest.mark.parametrize("op", ["subscribe", "unsubscribe"])
+def test_a_change_is_asked_for_once_and_answered(op: str) -> None:
+    lead = Lead(max_upstream=1).live()
+    change = only(ChangeTopics, lead.gets(op=op, topics=["a", "/topics/b", "a"], ref="r"))
+    assert change == ChangeTopics("r", (TopicName("a"), TopicName("b")), op == "subscribe")
+    assert not lead.gets(op=op, topics=["a"], ref="r")
+    (full,) = frames(lead.gets(op=op, topics=["a"], ref="s"))
+    assert full["code"] == "RESOURCE_EXHAUSTED"
+    (answer,) = frames(lead.session.on_done("r", None, lead.now_ms))
+    assert answer == {"op": "ok", "ref": "r"}
+    (bad,) = frames(lead.gets(op=op, topics=["no name"], ref="t"))
+    assert (bad["code"], bad["ref"]) == ("INVALID_ARGUMENT", "t")
+    (error,) = frames(lead.session.on_done("r", "Too many.", lead.now_ms, "TOO_MANY_TOPICS"))
+    assert error["code"] == "TOO_MANY_TOPICS"
+
+
+def test_an_ended_subscription_is_silent_and_the_last_one_leaves_nothing() -> None:
+    news = TopicLead()
+    session = news.lead.session
+    news.publish(1)
+    assert not session.on_topics([], news.lead.now_ms)
+    assert session.topics == ()
+    assert news.publish(2) == []
+    assert news.ack(1) == []
+    assert not news.read(2, upto=2)
+    assert session.take_cursors() == []
+    assert not session.keep_cursors()
+    assert not session.on_topics([], news.lead.now_ms)
+
+
+def test_a_change_by_the_app_server_is_read() -> None:
+    lead = Lead().live()
+    hint = Resubscribe(DEVICE, EPOCH)
+    assert lead.session.on_hint(hint, lead.now_ms) == (ReadSubscriptions(),)
+
+
+def test_engagement_with_a_message_to_a_topic_is_counted() -> None:
+    lead = Lead().live()
+    told = only(TopicEngaged, lead.gets(op="event", id=identifier(1), event="opened"))
+    assert told == TopicEngaged(identifier(1), Event.OPENED, lead.now_ms)
+
+
+def test_what_was_not_stored_is_told_again() -> None:
+    news = TopicLead()
+    news.publish(1)
+    news.ack(1)
+    session = news.lead.session
+    assert session.take_cursors() == [("news", 1)]
+    assert session.keep_cursors() == (CursorsMoved(),)
+    assert session.take_cursors() == [("news", 1)]
+
+
+def test_the_end_of_a_session_saves_its_cursors() -> None:
+    news = TopicLead()
+    news.publish(1)
+    news.publish(2)
+    news.ack(1)
+    last = news.lead.session.on_closed(news.lead.now_ms)
+    assert last == (SaveCursors(((TopicName("news"), 1),)), Detach())
+    assert news.lead.session.topics == (news.topic,)
+    assert not news.publish(3)
+
+
+def test_a_read_that_finds_no_room_goes_on_after_an_ack() -> None:
+    news = TopicLead(window=1)
+    news.topic.head = 2
+    news.lead.session.on_tail(news.topic, news.lead.now_ms)
+    assert seqs(news.read(1, 2, upto=2)) == [1]
+    assert of(ReadTopic, news.ack(1)) == [ReadTopic(TopicName("news"), 1)]
+
+
+def test_the_mailbox_goes_on_after_an_ack_of_a_topic() -> None:
+    news = TopicLead(window=1)
+    news.publish(1)
+    assert not sent(news.lead.hint(1))
+    (fetch,) = [action for action in news.ack(1) if type(action).__name__ == "Fetch"]
+    assert fetch is not None
+    assert sent(news.lead.fetched(window(1))) == [1]
