@@ -8,6 +8,9 @@ becomes a few reads.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
 
 from gateway.shard.events import ReadTopic
 from gateway.shard.local_topic import LocalTopic, Subscriber, unharmed
@@ -17,6 +20,11 @@ from router.model.ids import ProjectId
 from router.model.topic import LogEntry
 from router.store.topics import PAGE, Topics
 from router.telemetry.metrics import Metrics
+
+SLICE: Final = 256
+"""Sessions that are answered before others have their turn."""
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("shard.topics")
 
 
 class TopicReader:
@@ -44,14 +52,14 @@ class TopicReader:
 
     def ask(self, peer: Subscriber, local: LocalTopic, action: ReadTopic) -> None:
         """Answer a session, in a later turn of the loop."""
-        if not self._asked:
-            asyncio.get_running_loop().call_soon(self._serve)
         self._asked.append((peer, local, action.after))
+        if len(self._asked) == 1:
+            asyncio.get_running_loop().call_soon(self._serve)
 
     def _serve(self) -> None:
-        """Answer reads from tails, and have the store asked for the others."""
-        asked, self._asked = self._asked, deque()
-        for peer, local, after in asked:
+        """Answer some reads from tails, and have the store asked for the others."""
+        for _ in range(min(SLICE, len(self._asked))):
+            peer, local, after = self._asked.popleft()
             tail = local.tail
             if tail.covers(after) and (after < tail.top or tail.top >= local.head):
                 self._metrics.topic_reads.labels("tail").inc()
@@ -61,6 +69,8 @@ class TopicReader:
                 self._tasks.create_task(self._read_log(local, local.waiting), name="topic-read")
             else:
                 local.waiting.append((peer, after))
+        if self._asked:
+            asyncio.get_running_loop().call_soon(self._serve)
 
     async def _read_log(self, local: LocalTopic, waiting: list[tuple[Subscriber, int]]) -> None:
         """Read from behind the least that anybody waits for, until nobody waits."""
@@ -74,11 +84,16 @@ class TopicReader:
                 local.head = max(local.head, upto)
                 items = local.tail.merge(after, _items(local.project, after, page.entries), upto)
                 served = [one for one in waiting if one[1] <= after or one[1] < upto]
-                waiting[:] = [one for one in waiting if one not in served]
-                for peer, start in served:
+                waiting[:] = [one for one in waiting if after < one[1] >= upto]
+                for at, (peer, start) in enumerate(served, 1):
                     found = [item for item in items if item.seq > start]
                     self._answer(local, peer, found, upto)
+                    if at % SLICE == 0:
+                        await asyncio.sleep(0)
         except PushError:
+            self._away(waiting)
+        except Exception:  # noqa: BLE001 - one broken log must not end the shard's sessions
+            _log.exception("topic.unreadable")
             self._away(waiting)
         finally:
             local.waiting = None

@@ -147,7 +147,8 @@ class TopicIndex:
             if failure.code is ErrorCode.QUOTA_EXCEEDED:
                 code = "TOO_MANY_TOPICS"
         if peer.open:
-            peer.carry_out(session.on_done(action.ref, error, self._now_ms(), code))
+            with unharmed(peer):
+                peer.carry_out(session.on_done(action.ref, error, self._now_ms(), code))
 
     async def _reread(self, peer: Subscriber, device: DeviceId) -> None:
         # Where the store is away, its timer reminds of it.
@@ -157,7 +158,8 @@ class TopicIndex:
     async def _refresh(self, peer: Subscriber, device: DeviceId) -> None:
         listed = await self._store.subscriptions(device, peer.session.epoch)
         if listed is not None and peer.open:
-            self.joined(peer, listed)
+            with unharmed(peer):
+                self.joined(peer, listed)
 
     # What the inbox brings.
 
@@ -337,4 +339,12 @@ class TopicIndex:
             await self._store.unfollow(local.project, local.name, self._shard)
 
     def _start(self, call: Coroutine[None, None, None], name: str) -> None:
-        self._tasks.create_task(call, name=name)
+        self._tasks.create_task(_logged(call), name=name)
+
+
+async def _logged(call: Coroutine[None, None, None]) -> None:
+    """Keep a defect from ending the shard's sessions."""
+    try:
+        await call
+    except Exception:  # noqa: BLE001 - logged with its traceback
+        _log.exception("topics.failed")
