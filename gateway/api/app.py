@@ -35,8 +35,8 @@ from router.store.mailbox import Mailboxes
 from router.store.messages import Messages
 from router.store.outbox import Outbox
 from router.store.projects import Projects
-from router.store.webhooks import Webhooks
 from router.store.topics import Topics
+from router.store.webhooks import Webhooks
 from router.subscription import Subscription
 from router.telemetry.metrics import Metrics
 
