@@ -48,6 +48,10 @@ class _Sent(msgspec.Struct):
     name: str
 
 
+class _Webhook(msgspec.Struct):
+    secret: str
+
+
 class ApiClient:
     """Speaks for one project.
 
@@ -83,6 +87,15 @@ class ApiClient:
         body = await self._call("GET", f"/messages/{message_id}", None)
         return msgspec.json.decode(body, type=Status), msgspec.json.decode(body)
 
+    async def make_webhook(self, url: str) -> str:
+        """Have callbacks sent to a URL, and give the secret of their signatures.
+
+        Raises:
+            PushError: it was refused, or the API is away.
+        """
+        body = await self._call("POST", "/webhooks", {"url": url})
+        return msgspec.json.decode(body, type=_Webhook).secret
+
     async def call(self, method: str, path: str) -> bytes:
         """Make a call below the project, and give the JSON that answers it.
 
@@ -102,7 +115,7 @@ class ApiClient:
             raise PushError(
                 ErrorCode.UNAVAILABLE, f"the API at {self._root} does not answer: {error}"
             ) from error
-        if response.status == HTTPStatus.OK:
+        if response.status in {HTTPStatus.OK, HTTPStatus.CREATED}:
             return answer
         raise _as_error(response.status, answer)
 

@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 
 from gateway.cli.api_client import ApiClient, Status
+from gateway.cli.receiver import Receiver
 from gateway.cli.stores import run_async
 from gateway.cli.terminal import Terminal
 from gateway.process import Clock
@@ -106,8 +107,15 @@ async def _show(terminal: Terminal, clock: Clock, folder: Path) -> None:
         async with aiohttp.ClientSession() as session:
             client = ApiClient(session, urls["api"], project.project, project.api_key)
             register = _Registrar(urls["api"], project, folder)
-            await _to_connected(terminal, clock, client, await register("phone"))
-            await _to_offline(terminal, clock, client, await register("tablet"))
+            receiver = Receiver()
+            async with receiver.listening():
+                receiver.secret = await client.make_webhook(receiver.url)
+                sent = await _to_connected(terminal, clock, client, await register("phone"))
+                await _to_topic(
+                    terminal, clock, client, [await register("watch"), await register("laptop")]
+                )
+                await _to_offline(terminal, clock, client, await register("tablet"))
+                await _callback(terminal, receiver, sent)
     terminal.mark(good=True, text="everything stopped, nothing left behind")
     terminal.line()
     terminal.line(f"All delivered, in {clock.monotonic() - began:.1f} s.", "bold green")
@@ -129,9 +137,7 @@ class _Registrar:
         )
 
 
-async def _to_connected(
-    terminal: Terminal, clock: Clock, client: ApiClient, device: Device
-) -> None:
+async def _to_connected(terminal: Terminal, clock: Clock, client: ApiClient, device: Device) -> str:
     terminal.line()
     terminal.line("A device that is connected", "bold")
     terminal.mark(good=True, text=f"registered; its token is {device.token}")
@@ -145,6 +151,41 @@ async def _to_connected(
                 good=True, text=f"message {number}: in its handler {latency_ms:.1f} ms later"
             )
         _timeline(terminal, await _delivered(client, message_id))
+    return message_id
+
+
+async def _to_topic(
+    terminal: Terminal, clock: Clock, client: ApiClient, devices: list[Device]
+) -> None:
+    terminal.line()
+    terminal.line(f"A topic that {len(devices)} devices subscribe to", "bold")
+    async with contextlib.AsyncExitStack() as stack:
+        arrivals = [
+            await stack.enter_async_context(_listening(device, clock)) for device in devices
+        ]
+        for device in devices:
+            await device.subscribe("news")
+        sent = clock.monotonic()
+        message = {"topic": "news", "notification": {"title": "Hello all"}}
+        message_id = await client.send(message)
+        for number, each in enumerate(arrivals, 1):
+            latency_ms = (await each.of(message_id) - sent) * 1000
+            terminal.mark(
+                good=True, text=f"device {number}: in its handler {latency_ms:.1f} ms later"
+            )
+
+
+async def _callback(terminal: Terminal, receiver: Receiver, message_id: str) -> None:
+    terminal.line()
+    terminal.line("What the app server hears", "bold")
+    try:
+        async with asyncio.timeout(_STEP_S):
+            await receiver.heard(message_id, "delivered")
+    except TimeoutError:
+        raise _failed(f"no callback told that {message_id} was delivered") from None
+    terminal.mark(
+        good=True, text=f"a signed callback at {receiver.url}: {message_id} was delivered"
+    )
 
 
 async def _to_offline(terminal: Terminal, clock: Clock, client: ApiClient, device: Device) -> None:
@@ -224,6 +265,7 @@ async def _serve(folder: Path) -> AsyncIterator[dict[str, str]]:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway", "serve", *_data_dir(folder)),
             *("--api-port", "0", "--device-port", "0", "--ops-port", "0", "--drain-s", "0.1"),
+            *("--callback-allow-private", "true"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
