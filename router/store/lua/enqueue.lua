@@ -8,14 +8,8 @@
 local mailbox, index, frames, timers, outbox, status, idempotency = unpack(keys)
 local message, device, project, nonce, now, expires, collapse, frame, cap, ack_timeout, retention,
   digest = unpack(args)
-if idempotency then
-  local first = call('GET', idempotency)
-  if first then
-    local seen, id = string.match(first, '^([^|]*)|(.+)$')
-    if seen ~= digest then return {-3} end
-    if id ~= message then return {-4, id} end
-  end
-end
+local answer = idempotency and answer_before(idempotency, digest, message)
+if answer then return answer end
 local known = call('HMGET', mailbox, 'p', 'n', 'seq', 'sh', 'ep')
 if not known[1] or known[2] ~= nonce then return {-1} end
 if known[1] ~= project then return {-2} end

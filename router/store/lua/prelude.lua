@@ -45,6 +45,17 @@ local function status_key(outbox, message)
   return string.match(outbox, '^{.-}') .. ':msg:' .. message
 end
 
+-- Give the answer to a request whose idempotency key was used before: {-3} for another request,
+-- {-4, message} for the same one; nil where the key is new, or the message is this very one.
+local function answer_before(idempotency, digest, message)
+  local first = call('GET', idempotency)
+  if not first then return nil end
+  local seen, id = string.match(first, '^([^|]*)|(.+)$')
+  if seen ~= digest then return {-3} end
+  if id ~= message then return {-4, id} end
+  return nil
+end
+
 -- Write the terminal event of a message: status and outbox.
 local function close(c, status, message, event, detail)
   local value = c.now

@@ -8,14 +8,8 @@
 --   or a crash of the store took its last second, as they are no less than the store's clock
 local log, state, collapse, shards, outbox, status, idempotency = unpack(keys)
 local message, target, project, now, expires, key, receipts, frame, retention, digest = unpack(args)
-if idempotency then
-  local first = call('GET', idempotency)
-  if first then
-    local seen, id = string.match(first, '^([^|]*)|(.+)$')
-    if seen ~= digest then return {-3} end
-    if id ~= message then return {-4, id} end
-  end
-end
+local answer = idempotency and answer_before(idempotency, digest, message)
+if answer then return answer end
 local clock = store_clock()
 local known = call('HMGET', state, 'seq', 'ttl', 'end')
 local previous, seq = tonumber(known[1]) or 0, 0
