@@ -92,6 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return EXIT_FAILED
+    except OSError as error:  # a full disk under the output, and whatever a command did not expect
+        sys.stderr.write(f"pushwire: {error}\n")
+        return EXIT_FAILED
 
 
 def _open_standard_streams() -> None:

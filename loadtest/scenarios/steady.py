@@ -1,6 +1,7 @@
 """A steady load on a gateway that runs already, with an account of every message."""
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -37,9 +38,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             name, default=given, required=given is None, help=f"{words} (or PUSHWIRE_{variable})"
         )
-    parser.add_argument("--devices", type=int, default=50, help="how many (50)")
-    parser.add_argument("--rate", type=float, default=100.0, help="messages a second (100)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long to send (10)")
+    parser.add_argument("--devices", type=_count, default=50, help="how many (50)")
+    parser.add_argument("--rate", type=_positive, default=100.0, help="messages a second (100)")
+    parser.add_argument("--seconds", type=_positive, default=10.0, help="how long to send (10)")
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"takes a whole number above 0, not {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"takes a number above 0, not {text!r}")
+    return number
 
 
 async def run(options: argparse.Namespace) -> int:

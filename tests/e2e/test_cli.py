@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -240,3 +241,22 @@ async def test_device_of_a_wrong_url_or_key_is_one_line(
         assert (code, out) == (1, "")
         assert says in err
         assert err.count("\n") == 1
+
+
+async def test_counts_below_what_makes_sense_are_refused(tmp_path: Path) -> None:
+    load = ("loadtest", "run", "steady", "--project", "p", "--api-key", "k", "--client-key", "c")
+    code, _, err = await pushwire(*load, "--rate", "0")
+    assert code == 2
+    assert "--rate: takes a number above 0" in err
+    code, _, err = await pushwire("device", "listen", "--count", "-1", "--state", str(tmp_path))
+    assert code == 1
+    assert err == "pushwire device: --count takes 0 (no end) or more\n"
+
+
+def test_output_to_a_full_disk_is_one_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        words = [sys.executable, "-m", "gateway", "settings"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[0] == "pushwire: [Errno 28] No space left on device"
+    assert b"Traceback" not in done.stderr

@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     """Do what the action says."""
     if args.action == "register":
         return run_async(_register(args))
+    if args.count < 0:
+        raise PushError(ErrorCode.INVALID_ARGUMENT, "--count takes 0 (no end) or more")
     if not Path(args.state).exists():
         raise PushError(
             ErrorCode.INVALID_ARGUMENT, f"{args.state} does not exist: `pushwire device register`"
