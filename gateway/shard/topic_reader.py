@@ -83,8 +83,10 @@ class TopicReader:
                 upto = page.upto if page.full else max(page.upto, known)
                 local.head = max(local.head, upto)
                 items = local.tail.merge(after, _items(local.project, after, page.entries), upto)
-                served = [one for one in waiting if one[1] <= after or one[1] < upto]
-                waiting[:] = [one for one in waiting if after < one[1] >= upto]
+                # Who came meanwhile may be behind what was read, and waits for the next read.
+                reached = max(upto, after + 1)
+                served = [one for one in waiting if after <= one[1] < reached]
+                waiting[:] = [one for one in waiting if not after <= one[1] < reached]
                 for at, (peer, start) in enumerate(served, 1):
                     found = [item for item in items if item.seq > start]
                     self._answer(local, peer, found, upto)
