@@ -24,6 +24,8 @@ from router.model.receipt import Event
 from router.model.topic import DeviceEvent
 
 NEVER_MS: Final = 1 << 62
+MAX_HELD: Final = 1_024
+"""Nacked messages that take no room; it bounds the memory of a session that nacks everything."""
 _MAX_BACKOFF: Final = 3
 """The time to the next redelivery doubles so many times."""
 
@@ -262,10 +264,17 @@ class Cursors:
             return False
         flight.due_ms = due_ms
         self.due_ms = min(self.due_ms, due_ms)
-        if not flight.held:
+        if not flight.held and len(self._flights or ()) - self.in_flight < MAX_HELD:
             flight.held = True
             self.in_flight -= 1
         return True
+
+    def move_deadlines(self, by_ms: int) -> None:
+        """Take it that the clock was set."""
+        for flight in (self._flights or {}).values():
+            flight.due_ms += by_ms
+        if self.due_ms != NEVER_MS:
+            self.due_ms += by_ms
 
     # Cursors.
 

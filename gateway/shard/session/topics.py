@@ -183,6 +183,12 @@ class TopicDelivery(Delivery):
         return actions
 
     @override
+    def _move_deadlines(self, by_ms: int) -> None:
+        super()._move_deadlines(by_ms)
+        if self._cursors is not None:
+            self._cursors.move_deadlines(by_ms)
+
+    @override
     def _room(self) -> int:
         room = super()._room()
         return room if self._cursors is None else room - self._cursors.in_flight

@@ -14,7 +14,7 @@ from gateway.shard.events import (
     SaveCursors,
     TopicEngaged,
 )
-from gateway.shard.session.cursors import Counts, Item, Topic
+from gateway.shard.session.cursors import MAX_HELD, Counts, Item, Topic
 from router.model.hint import Resubscribe
 from router.model.ids import MessageId, Partition, ProjectId, TopicName, new_topic_message_id
 from router.model.message import ReceiptMode
@@ -244,3 +244,22 @@ def test_the_mailbox_goes_on_after_an_ack_of_a_topic() -> None:
     (fetch,) = [action for action in news.ack(1) if type(action).__name__ == "Fetch"]
     assert fetch is not None
     assert sent(news.lead.fetched(window(1))) == [1]
+
+
+def test_a_device_that_nacks_everything_is_sent_no_more_than_it_may_hold() -> None:
+    some = TopicLead(window=2)
+    sent_ids = 0
+    for seq in range(1, 2 * MAX_HELD):
+        some.topic.head = seq
+        if not of(Relay, some.lead.session.on_published(some.topic, published(seq), START_MS)):
+            break
+        sent_ids += 1
+        some.lead.gets(op="nack", id=identifier(seq), retry_after=3600)
+    assert sent_ids == MAX_HELD + 2
+
+
+def test_a_message_is_due_again_on_time_though_the_clock_was_set_back() -> None:
+    some = TopicLead(ack_timeout_ms=1_000)
+    some.publish(1)
+    some.lead.session.on_clock(-HOUR_MS)
+    assert seqs(some.lead.session.on_timer(some.lead.now_ms - HOUR_MS + 1_000)) == [1]
