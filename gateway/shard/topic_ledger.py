@@ -80,6 +80,12 @@ class TopicLedger:
             if cursors or self._ended:
                 await self._flush_cursors(everything=cursors)
 
+    async def save_ended(self) -> None:
+        """Store the last cursors of sessions that are over."""
+        async with self._lock:
+            if self._ended:
+                await self._flush_cursors(everything=False)
+
     async def _flush_cursors(self, *, everything: bool) -> None:
         ended, self._ended = self._ended, []
         peers: list[Subscriber] = []

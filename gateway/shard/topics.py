@@ -87,6 +87,7 @@ class TopicIndex:
         self._round: deque[LocalTopic] = deque()
         self._share = 0
         self._cursors_due = CURSORS_S
+        self._saving = False
 
     # Sessions.
 
@@ -123,12 +124,20 @@ class TopicIndex:
                 self._ledger.moved(peer)
             case SaveCursors():
                 self._ledger.ended(device, session.epoch, action.cursors)
+                if not self._saving:
+                    self._saving = True
+                    self._start(self._save_ended(), "cursors-save")
             case TopicEngaged():
                 self._ledger.engaged(session.project, action.message, action.event)
             case ChangeTopics():
                 self._start(self._change(peer, device, action), "topics-change")
             case ReadSubscriptions():
                 self._start(self._reread(peer, device), "topics-read")
+
+    async def _save_ended(self) -> None:
+        # At once: the device's next session reads them as it begins, and then they are void.
+        self._saving = False
+        await self._ledger.save_ended()
 
     async def _change(self, peer: Subscriber, device: DeviceId, action: ChangeTopics) -> None:
         session = peer.session

@@ -181,6 +181,23 @@ async def test_cursors_are_stored_and_the_next_session_goes_on_from_them(store: 
         await eventually(lambda: second.got == [after])
 
 
+async def test_a_device_that_is_back_at_once_gets_nothing_acked_again(store: Store) -> None:
+    async with shard_of(store) as shard:
+        device = await shard.stages.register()
+        await shard.stages.subscribe(device)
+        peer = await shard.connect(device)
+        await eventually(lambda: shard.index._topics[(shard.stages.project, NEWS)].followed)
+        first = await shard.stages.publish()
+        await shard.hear()
+        assert peer.got == [first]
+        peer.end()
+        again = await shard.connect(device)
+        second = await shard.stages.publish()
+        await shard.hear()
+        await eventually(lambda: second in again.got)
+        assert again.got == [second]
+
+
 async def test_without_an_ack_the_next_session_gets_it_again(store: Store) -> None:
     async with shard_of(store) as shard:
         (peer,) = await subscribed(shard, 1, acks=False)
