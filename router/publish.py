@@ -7,7 +7,6 @@ subscriber. The device frame is encoded here, once.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
 
 import msgspec
 
@@ -29,9 +28,8 @@ from router.policy.frame import message_frame, payload_bytes
 from router.policy.limits import payload_violation
 from router.routing import Routing
 from router.store.link import Reply
+from router.store.pipelined import pipelined
 from router.store.topics import Topics
-
-_UNANSWERED: Final = PushError(ErrorCode.INTERNAL, "The message was not sent.")
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
@@ -88,25 +86,12 @@ class Publisher:
         Returns:
             For each, in order, its id or its own error.
         """
-        results: list[MessageId | PushError] = [_UNANSWERED] * len(publications)
-        begun: dict[int, tuple[TopicEnvelope, asyncio.Future[Reply]]] = {}
-        for index, publication in enumerate(publications):
-            try:
-                envelope = self._envelope(project, publication)
-            except PushError as error:
-                results[index] = error
-            else:
-                begun[index] = (envelope, self._topics.begin_publish(envelope))
-        try:
-            for index, (envelope, reply) in begun.items():
-                try:
-                    results[index] = await self._accepted(envelope, reply)
-                except PushError as error:
-                    results[index] = error
-        finally:
-            for _, reply in begun.values():
-                reply.cancel()  # where this task was cancelled; what was not sent yet stays here
-        return results
+
+        def begin(publication: Publication) -> tuple[TopicEnvelope, asyncio.Future[Reply]]:
+            envelope = self._envelope(project, publication)
+            return envelope, self._topics.begin_publish(envelope)
+
+        return await pipelined(publications, begin, self._accepted)
 
     async def retract(self, project: ProjectId, message: MessageId) -> MessageStatus | None:
         """Take a message back from those who did not get it yet.

@@ -39,6 +39,7 @@ from router.policy.retry import Backoff
 from router.routing import Routing
 from router.store.link import Reply
 from router.store.mailbox import Mailboxes
+from router.store.pipelined import pipelined
 from router.telemetry.metrics import Metrics
 
 MAX_WITHDRAWALS: Final = 10_000
@@ -125,25 +126,12 @@ class Sender:
         Returns:
             For each item, in order, its id or its own error.
         """
-        results: list[MessageId | PushError] = [_UNANSWERED] * len(items)
-        begun: dict[int, tuple[Envelope, asyncio.Future[Reply]]] = {}
-        for index, item in enumerate(items):
-            try:
-                envelope = self._envelope(project, item.message, item.idempotency_key, item.digest)
-            except PushError as error:
-                results[index] = error
-            else:
-                begun[index] = (envelope, self._mailboxes.begin_enqueue(envelope))
-        try:
-            for index, (envelope, reply) in begun.items():
-                try:
-                    results[index] = await self._accepted(envelope, reply)
-                except PushError as error:
-                    results[index] = error
-        finally:
-            for _, reply in begun.values():
-                reply.cancel()  # where this task was cancelled; what was not sent yet stays here
-        return results
+
+        def begin(item: Item) -> tuple[Envelope, asyncio.Future[Reply]]:
+            envelope = self._envelope(project, item.message, item.idempotency_key, item.digest)
+            return envelope, self._mailboxes.begin_enqueue(envelope)
+
+        return await pipelined(items, begin, self._accepted)
 
     async def _accepted(self, envelope: Envelope, reply: asyncio.Future[Reply]) -> MessageId:
         try:
@@ -251,9 +239,6 @@ class Sender:
             self._doubtful.popleft()
         if not self._doubtful:
             self._doubt.clear()
-
-
-_UNANSWERED: Final = PushError(ErrorCode.INTERNAL, "The message was not sent.")
 
 
 def _packed(
