@@ -21,6 +21,7 @@ from router.model.ids import (
     new_topic_message_id,
     partition_of_topic,
 )
+from router.model.lane import LANE_OF, slowest
 from router.model.message import Message
 from router.model.status import MessageStatus
 from router.model.topic import Published, PublishResult, TopicEnvelope
@@ -76,20 +77,24 @@ class Publisher:
             StoreUnavailableError: the store is away; nothing was accepted.
         """
         envelope = self._envelope(project, publication)
-        return await self._accepted(envelope, self._topics.begin_publish(envelope))
+        reply = self._topics.begin_publish(envelope, urgent=envelope.lane.urgent)
+        return await self._accepted(envelope, reply)
 
     async def publish_batch(
         self, project: ProjectId, publications: Sequence[Publication]
     ) -> list[MessageId | PushError]:
         """Store several messages through one pipeline, those of one topic in order.
 
+        They are as urgent as the least urgent of them: none overtakes those before it.
+
         Returns:
             For each, in order, its id or its own error.
         """
+        urgent = slowest(one.message.priority for one in publications).urgent
 
         def begin(publication: Publication) -> tuple[TopicEnvelope, asyncio.Future[Reply]]:
             envelope = self._envelope(project, publication)
-            return envelope, self._topics.begin_publish(envelope)
+            return envelope, self._topics.begin_publish(envelope, urgent=urgent)
 
         return await pipelined(publications, begin, self._accepted)
 
@@ -136,6 +141,7 @@ class Publisher:
                 envelope.receipts,
                 envelope.collapse_key,
                 envelope.frame,
+                envelope.lane,
             )
             self._hint(published.shards, hint)
         return published.message
@@ -171,6 +177,7 @@ class Publisher:
             expires_ms=expires_ms,
             receipts=message.receipts,
             collapse_key=message.collapse_key,
+            lane=LANE_OF[message.priority],
             idempotency_key=publication.idempotency_key,
             idempotency_digest=publication.digest,
         )

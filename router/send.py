@@ -29,6 +29,7 @@ from router.model.ids import (
     new_message_id,
     parse_token,
 )
+from router.model.lane import LANE_OF, slowest
 from router.model.mailbox import Enqueued, EnqueueResult, Envelope
 from router.model.message import MAX_PAYLOAD_BYTES, Message
 from router.model.status import MessageStatus
@@ -116,20 +117,25 @@ class Sender:
             StoreUnavailableError: the store is away; nothing was accepted.
         """
         envelope = self._envelope(project, message, idempotency_key, digest)
-        return await self._accepted(envelope, self._mailboxes.begin_enqueue(envelope))
+        urgent = LANE_OF[message.priority].urgent
+        reply = self._mailboxes.begin_enqueue(envelope, urgent=urgent)
+        return await self._accepted(envelope, reply)
 
     async def send_batch(
         self, project: ProjectId, items: Sequence[Item]
     ) -> list[MessageId | PushError]:
-        """Store several messages through one pipeline.
+        """Store several messages through one pipeline, in their order.
+
+        They are as urgent as the least urgent of them: none overtakes those before it.
 
         Returns:
             For each item, in order, its id or its own error.
         """
+        urgent = slowest(item.message.priority for item in items).urgent
 
         def begin(item: Item) -> tuple[Envelope, asyncio.Future[Reply]]:
             envelope = self._envelope(project, item.message, item.idempotency_key, item.digest)
-            return envelope, self._mailboxes.begin_enqueue(envelope)
+            return envelope, self._mailboxes.begin_enqueue(envelope, urgent=urgent)
 
         return await pipelined(items, begin, self._accepted)
 
@@ -200,6 +206,7 @@ class Sender:
                     enqueued.message,
                     envelope.expires_ms,
                     envelope.frame,
+                    LANE_OF[envelope.priority],
                 )
                 self._routing.hint(route, hint)
             return enqueued.message

@@ -19,6 +19,7 @@ from gateway.shard.probe import Probe
 from gateway.shard.registry import Registry
 from gateway.shard.topic_ledger import TopicLedger
 from gateway.shard.topics import TopicIndex
+from gateway.shard.turns import Turns
 from router.acks import Acks
 from router.model.errors import PushError
 from router.model.ids import ENTROPY_BYTES, ShardId, new_device_id
@@ -104,6 +105,7 @@ class Shard:
         self._registry = Registry(
             name, mailboxes, self._ledger, self._routing, metrics, clock.now_ms, tasks
         )
+        self._turns = Turns()
         topics = Topics(store)
         self._topic_ledger = TopicLedger(topics, clock.now_ms)
         self._topics = self._registry.topics = TopicIndex(
@@ -113,6 +115,7 @@ class Shard:
             metrics,
             self._topic_ledger,
             tasks,
+            self._turns,
         )
         limits = session_limits(settings, name, self._tally)
         dialects = discover()
@@ -134,7 +137,13 @@ class Shard:
         port = await self._listener.start()
         beside = [
             self._group.create_task(
-                read_inbox(self._inboxes, self._registry, context.metrics, context.clock.now_ms),
+                read_inbox(
+                    self._inboxes,
+                    self._registry,
+                    context.metrics,
+                    context.clock.now_ms,
+                    self._turns,
+                ),
                 name="inbox",
             ),
             self._group.create_task(self._topics.run(), name="topics"),

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -11,6 +11,9 @@ from gateway.shard.session import Session
 from gateway.shard.session.cursors import Counts, Topic
 from gateway.shard.tail import Tail
 from router.model.ids import ProjectId, TopicName
+
+MAX_RETRACTED: Final = 100
+"""Seqs remembered of a topic; one beyond it goes out although it was taken back."""
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("shard.topics")
 
@@ -40,7 +43,17 @@ class Subscriber(Protocol):
 class LocalTopic(Topic):
     """A topic with its subscribers here."""
 
-    __slots__ = ("followed", "idle", "missed", "peers", "project", "queued", "tail", "waiting")
+    __slots__ = (
+        "followed",
+        "idle",
+        "missed",
+        "peers",
+        "project",
+        "queued",
+        "retracted",
+        "tail",
+        "waiting",
+    )
 
     def __init__(self, project: ProjectId, name: TopicName, counts: Counts) -> None:
         super().__init__(name, counts)
@@ -53,8 +66,25 @@ class LocalTopic(Topic):
         self.queued = 0
         """Messages that wait to be written."""
         self.missed = False
+        self.retracted: set[int] = set()
+        """Seqs that were taken back before their message was heard of, in another lane."""
         self.waiting: list[tuple[Subscriber, int]] | None = None
         """While the log is read: who waits for it, and from behind which seq."""
+
+    def retract(self, seq: int) -> None:
+        """Take it that a message goes to nobody any more."""
+        if seq <= self.head:
+            self.tail.retract(seq)
+        elif len(self.retracted) < MAX_RETRACTED:
+            self.retracted.add(seq)
+
+    def was_retracted(self, seq: int) -> bool:
+        """Tell whether a message that is new here was taken back before."""
+        if not self.retracted:
+            return False
+        found = seq in self.retracted
+        self.retracted = {later for later in self.retracted if later > seq}
+        return found
 
 
 def fail(peer: Subscriber) -> None:

@@ -27,15 +27,15 @@ from gateway.shard.local_topic import LocalTopic, Subscriber, fail, unharmed
 from gateway.shard.session.cursors import Item, Topic
 from gateway.shard.topic_ledger import TopicLedger
 from gateway.shard.topic_reader import TopicReader
+from gateway.shard.turns import SLICE, Turns
 from router.model.errors import ErrorCode, PushError
 from router.model.hint import Publish, TopicHint
 from router.model.ids import DeviceId, ProjectId, ShardId, TopicName
+from router.model.lane import Lane
 from router.store.topics import Topics
 from router.subscription import Subscription
 from router.telemetry.metrics import Metrics
 
-SLICE: Final = 256
-"""Sessions that a message is written to before others have their turn."""
 MAX_FAN_OUTS: Final = 1_000
 """Messages that wait to be written; beyond it sessions read them from the log."""
 CHECK_S: Final = 30
@@ -60,6 +60,7 @@ class TopicIndex:
         metrics: of this process.
         ledger: what sessions tell of their topics, on its way into the store.
         tasks: owns the calls of the store.
+        turns: when a slice of a fan-out may be written.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class TopicIndex:
         metrics: Metrics,
         ledger: TopicLedger,
         tasks: asyncio.TaskGroup,
+        turns: Turns | None = None,
     ) -> None:
         self._shard = shard
+        self._turns = turns or Turns()
         self._store = topics
         self._subscription = subscription
         self._metrics = metrics
@@ -178,7 +181,7 @@ class TopicIndex:
         if local is None:
             return
         if not isinstance(hint, Publish):
-            local.tail.retract(hint.seq)
+            local.retract(hint.seq)
             return
         item = Item(
             hint.project,
@@ -194,6 +197,7 @@ class TopicIndex:
             if item.seq <= local.head:
                 return
             local.head = item.seq
+            item.gone = local.was_retracted(item.seq)
             if not local.tail.publish(item) and local.followed:
                 self._metrics.topic_gaps.inc()
         self._fan_out(local, item)
@@ -227,7 +231,7 @@ class TopicIndex:
                         self._look(local, peers[start : start + SLICE])
                     else:
                         self._write(local, item, peers[start : start + SLICE])
-                    await asyncio.sleep(0)
+                    await self._turns.take(Lane.NORMAL)
                 local.queued -= 1
         finally:
             self._fanning = False

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from router.model.ids import DeviceId, MessageId, ProjectId, ShardId, TopicName
+from router.model.lane import Lane
 from router.model.message import ReceiptMode
 
 
@@ -29,6 +30,7 @@ class Deliver(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="m"):
     expires_ms: int
     frame: bytes
     """The frame body in msgpack, encoded once by the API."""
+    lane: Lane = Lane.NORMAL
 
 
 class Wake(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="w"):
@@ -81,6 +83,7 @@ class Publish(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="p"):
     receipts: ReceiptMode
     collapse_key: str
     frame: bytes
+    lane: Lane = Lane.NORMAL
 
 
 class Retract(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="r"):

@@ -5,6 +5,7 @@ import enum
 import msgspec
 
 from router.model.ids import MessageId, ProjectId, ShardId, TopicName
+from router.model.lane import Lane
 from router.model.message import ReceiptMode
 from router.model.receipt import Event
 
@@ -26,6 +27,7 @@ class TopicEnvelope(msgspec.Struct, frozen=True, gc=False):
     expires_ms: int
     receipts: ReceiptMode = ReceiptMode.AGGREGATE
     collapse_key: str = ""
+    lane: Lane = Lane.NORMAL
     idempotency_key: str = ""
     idempotency_digest: str = ""
 

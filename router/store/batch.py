@@ -1,6 +1,7 @@
 """One FIFO pipeline: the commands of one loop tick leave together, over one connection.
 
 While a batch is in flight the next one gathers, so batches grow with load and shrink with latency.
+Urgent commands go into the next batch before all others; among themselves both kinds keep order.
 A command stays here until it is answered or its deadline passes; when the connection is lost it is
 sent again in its place, which is safe as every command that Pushwire issues is idempotent.
 """
@@ -25,6 +26,10 @@ from router.telemetry.metrics import Metrics
 
 _MAX_BATCH: Final = 1000
 """Commands in one pipeline at the most."""
+_URGENT_SHARE: Final = 900
+"""Urgent ones among them while others wait: those must not wait for ever."""
+_URGENT_QUEUE: Final = 1000
+"""Urgent commands that still find room where all others fill the queue."""
 _STALL_S: Final = 5.0
 """A batch without an answer for so long marks the connection as dead."""
 _SWEEP_S: Final = 0.05
@@ -44,12 +49,19 @@ _REFUSED: Final = {
 class _Command:
     """One command on its way: its bytes, who waits for it, until when."""
 
-    __slots__ = ("deadline", "future", "packed", "sent")
+    __slots__ = ("deadline", "future", "packed", "sent", "urgent")
 
-    def __init__(self, packed: bytes, future: asyncio.Future[Reply], deadline: float) -> None:
+    def __init__(
+        self,
+        packed: bytes,
+        future: asyncio.Future[Reply],
+        deadline: float,
+        urgent: bool,  # noqa: FBT001 - one is made for every command
+    ) -> None:
         self.packed = packed
         self.future = future
         self.deadline = deadline
+        self.urgent = urgent
         self.sent = False
 
 
@@ -72,7 +84,8 @@ class Batch:
     Args:
         metrics: batch sizes, round trips and queue length are set here.
         deadline_s: seconds a command may take where the caller names no other.
-        max_queue: commands waiting or in flight; one more fails at once.
+        max_queue: commands waiting or in flight; one more fails at once. Urgent ones have some
+            room besides.
     """
 
     def __init__(self, metrics: Metrics, deadline_s: float, max_queue: int) -> None:
@@ -81,6 +94,7 @@ class Batch:
         self._max_queue = max_queue
         self._loop = asyncio.get_running_loop()
         self._queue: deque[_Command] = deque()
+        self._urgent: deque[_Command] = deque()
         self._flying: list[_Command] = []
         self._replies: list[Reply] = []
         self._expected = 0
@@ -94,8 +108,10 @@ class Batch:
         self.healthy = False
         """Whether the current connection has carried a batch through."""
 
-    def call(self, *args: Argument, deadline_s: float | None = None) -> asyncio.Future[Reply]:
-        """Queue one command; the future gives its reply.
+    def call(
+        self, *args: Argument, deadline_s: float | None = None, urgent: bool = False
+    ) -> asyncio.Future[Reply]:
+        """Queue one command; the future gives its reply. An urgent one passes those that are not.
 
         The future raises StoreUnavailableError where the deadline passed or the queue is full
         (StoreOutcomeUnknownError if the command had been sent), StoreReplyError where the store
@@ -103,11 +119,13 @@ class Batch:
         """
         loop = self._loop
         future: asyncio.Future[Reply] = loop.create_future()
-        if self._closed or len(self._queue) + len(self._flying) >= self._max_queue:
+        room = self._max_queue + _URGENT_QUEUE if urgent else self._max_queue
+        if self._closed or self._waiting() >= room:
             _fail(future, StoreUnavailableError())
             return future
         deadline = loop.time() + (self._deadline_s if deadline_s is None else deadline_s)
-        self._queue.append(_Command(pack(args), future, deadline))
+        queue = self._urgent if urgent else self._queue
+        queue.append(_Command(pack(args), future, deadline, urgent))
         if self._link is not None and not self._scheduled and not self._flying:
             self._scheduled = True
             loop.call_soon(self._flush)
@@ -121,10 +139,14 @@ class Batch:
         keys: Iterable[str],
         args: Iterable[Argument],
         deadline_s: float | None = None,
+        *,
+        urgent: bool = False,
     ) -> asyncio.Future[Reply]:
         """Queue one call of a server function, named in full (`Library.name`)."""
         named = tuple(keys)
-        return self.call("FCALL", function, len(named), *named, *args, deadline_s=deadline_s)
+        return self.call(
+            "FCALL", function, len(named), *named, *args, deadline_s=deadline_s, urgent=urgent
+        )
 
     def attach(self, link: Link, *, wait_fsync: bool) -> None:
         """Carry on over a fresh connection; `wait_fsync` ends each batch with WAITAOF."""
@@ -132,7 +154,7 @@ class Batch:
         self._wait_fsync = wait_fsync
         self.healthy = False
         link.on_reply = self._on_reply
-        if self._queue:
+        if self._queue or self._urgent:
             self._flush()
 
     def detach(self) -> None:
@@ -147,8 +169,9 @@ class Batch:
         """Fail whatever waits; later calls fail at once."""
         self._closed = True
         self.detach()
-        for command in self._queue:
+        for command in itertools.chain(self._urgent, self._queue):
             self._fail_unanswered(command)
+        self._urgent.clear()
         self._queue.clear()
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -158,12 +181,14 @@ class Batch:
         self._scheduled = False
         if self._link is None or self._flying:
             return
-        queue, flying = self._queue, self._flying
-        while queue and len(flying) < _MAX_BATCH:
-            command = queue.popleft()
-            if not command.future.done():
-                command.sent = True
-                flying.append(command)
+        flying = self._flying
+        share = _URGENT_SHARE if self._queue else _MAX_BATCH
+        for queue, most in ((self._urgent, share), (self._queue, _MAX_BATCH)):
+            while queue and len(flying) < most:
+                command = queue.popleft()
+                if not command.future.done():
+                    command.sent = True
+                    flying.append(command)
         if not flying:
             return
         data = [command.packed for command in flying]
@@ -205,7 +230,7 @@ class Batch:
                 self._link = None
             return
         self.healthy = True
-        if self._queue:
+        if self._queue or self._urgent:
             self._flush()
         else:
             metrics.store_queue.set(0)
@@ -225,22 +250,27 @@ class Batch:
             future.set_result(reply)
 
     def _show_queue(self) -> None:
-        self._metrics.store_queue.set(len(self._queue) + len(self._flying))
+        self._metrics.store_queue.set(self._waiting())
+
+    def _waiting(self) -> int:
+        return len(self._urgent) + len(self._queue) + len(self._flying)
 
     def _requeue(self, commands: list[_Command]) -> None:
-        self._queue.extendleft(reversed(commands))
+        for command in reversed(commands):
+            (self._urgent if command.urgent else self._queue).appendleft(command)
 
     def _sweep(self) -> None:
         """Fail what has passed its deadline; drop a connection that has gone silent."""
         now = self._loop.time()
         earliest = float("inf")
-        for command in itertools.chain(self._flying, self._queue):
+        for command in itertools.chain(self._flying, self._urgent, self._queue):
             if command.future.done():
                 continue
             if command.deadline <= now:
                 self._fail_unanswered(command)
             else:
                 earliest = min(earliest, command.deadline)
+        self._urgent = deque(command for command in self._urgent if not command.future.done())
         self._queue = deque(command for command in self._queue if not command.future.done())
         if self._flying:
             if now - self._written_at >= _STALL_S and self._link is not None:

@@ -13,6 +13,7 @@ from router.model.ids import (
     partition_of_message,
     partition_of_topic,
 )
+from router.model.lane import Lane
 from router.model.webhook import partition_of_webhook
 
 PROJECTS: Final = "projects"
@@ -112,9 +113,9 @@ def partition_lease(partition: Partition) -> str:
     return f"{{{partition}}}:lease"
 
 
-def shard_inbox(shard: ShardId) -> str:
-    """Stream: hints for a shard."""
-    return f"shard:{shard}"
+def shard_inbox(shard: ShardId, lane: Lane = Lane.NORMAL) -> str:
+    """Stream: hints for a shard, of one lane."""
+    return f"shard:{shard}" if lane is Lane.NORMAL else f"shard:{shard}:{lane.label}"
 
 
 def shard_lease(shard: ShardId) -> str:

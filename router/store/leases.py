@@ -3,6 +3,7 @@
 from typing import Final, cast
 
 from router.model.ids import Partition, ShardId
+from router.model.lane import Lane
 from router.store import keys
 from router.store.connection import Store
 from router.store.inbox import Inboxes
@@ -29,10 +30,13 @@ class Leases:
         batch, function = self._store.batch, self._store.library.function
         lease = batch.fcall(function("lease_renew"), (keys.shard_lease(shard),), (value, ttl_ms))
         listed = batch.fcall(function("shard_list"), (keys.SHARDS,), (shard,))
-        kept = batch.call("PEXPIRE", keys.shard_inbox(shard), ttl_ms * _INBOX_LEASES)
+        kept = [
+            batch.call("PEXPIRE", keys.shard_inbox(shard, lane), ttl_ms * _INBOX_LEASES)
+            for lane in Lane
+        ]
         await lease
         await listed
-        if not await kept:
+        if not all([await one for one in kept]):
             await self._inboxes.open(shard)
 
     async def shard_drop(self, shard: ShardId) -> None:

@@ -68,8 +68,11 @@ class Mailboxes(Devices):
         """Read what `begin_enqueue` was answered."""
         return _enqueued(envelope.message, fields(reply))
 
-    def begin_enqueue(self, envelope: Envelope) -> asyncio.Future[Reply]:
-        """Begin `enqueue`: a task for each message of a batch would cost more than its call."""
+    def begin_enqueue(self, envelope: Envelope, *, urgent: bool = False) -> asyncio.Future[Reply]:
+        """Begin `enqueue`: a task for each message of a batch would cost more than its call.
+
+        An urgent one leaves before all that wait and are not.
+        """
         device, partition = envelope.device, envelope.partition
         status = keys.message(envelope.message)
         idempotency: tuple[str, ...] = ()
@@ -97,11 +100,13 @@ class Mailboxes(Devices):
                     *idempotency,
                 ),
                 (*head, envelope.send_at_ms, *tail),
+                urgent=urgent,
             )
         return self._store.batch.fcall(
             self._enqueue,
             (*keys.of_device(device), status, *idempotency),
             (*head, self._max_pending, self._ack_timeout_ms, *tail),
+            urgent=urgent,
         )
 
     async def forget_status(self, message: MessageId) -> None:

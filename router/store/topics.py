@@ -102,8 +102,13 @@ class Topics:
 
     # Publishing.
 
-    def begin_publish(self, envelope: TopicEnvelope) -> asyncio.Future[Reply]:
-        """Begin to append a message to its log; `published` reads the answer."""
+    def begin_publish(
+        self, envelope: TopicEnvelope, *, urgent: bool = False
+    ) -> asyncio.Future[Reply]:
+        """Begin to append a message to its log; `published` reads the answer.
+
+        An urgent one leaves before all that wait and are not.
+        """
         project, topic = envelope.project, envelope.topic
         partition = partition_of_topic(project, topic)
         idempotency: tuple[str, ...] = ()
@@ -132,6 +137,7 @@ class Topics:
                 self._retention_ms,
                 envelope.idempotency_digest,
             ),
+            urgent=urgent,
         )
 
     @staticmethod

@@ -79,7 +79,8 @@ class Metrics(CallbackMetrics):
         )
         self.inbox_lag = Histogram(
             "pushwire_inbox_lag_seconds",
-            "From append to read of an inbox entry.",
+            "From append to read of an inbox entry, by priority.",
+            ["priority"],
             buckets=_FAST,
             registry=registry,
         )

@@ -13,7 +13,8 @@ from gateway.shard.events import Action, Close, Relay, Send, SessionLimits, Tall
 from gateway.shard.registry import Registry
 from gateway.shard.session import Session
 from gateway.shard.topic_ledger import TopicLedger
-from gateway.shard.topics import SLICE, TopicIndex
+from gateway.shard.topics import TopicIndex
+from gateway.shard.turns import SLICE
 from router.model.hint import AnyHint
 from router.model.ids import ShardId
 from router.registration import Registered
@@ -235,3 +236,17 @@ async def test_a_session_that_breaks_is_dropped_and_the_others_go_on(store: Stor
         await eventually(lambda: whole.got == [message])
         assert not broken.open
         broken.session._cursors = None
+
+
+async def test_a_message_that_is_taken_back_before_it_is_heard_of_goes_to_nobody(
+    store: Store,
+) -> None:
+    async with shard_of(store) as shard:
+        (peer,) = await subscribed(shard, 1)
+        first, second = await shard.stages.publish(), await shard.stages.publish()
+        published = await shard.stages.published(shard.registry.shard)
+        await shard.stages.publisher.retract(shard.stages.project, first)
+        hints = await shard.stages.published(shard.registry.shard)
+        assert len(hints) == 3
+        shard.registry.dispatch([hints[2], *published])
+        assert peer.got == [second]

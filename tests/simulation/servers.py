@@ -8,7 +8,7 @@ import msgspec
 
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import DeviceId, MessageId, Partition, partition_of
-from router.model.message import Message
+from router.model.message import Message, Priority
 from router.redelivery import Redelivery
 from router.registration import DeviceSpec, Registered, Registration
 from router.routing import Routing
@@ -74,6 +74,7 @@ class AppServer:
             data={"n": str(self._sent), "filling": "x" * rng.choice([0, 0, 100])},
             ttl_ms=ttl_ms,
             collapse_key=rng.choice(["", "", "", "", "a", "b"]),
+            priority=rng.choice(list(Priority)),
             send_at_ms=now_ms + rng.choice([500, 6_000]) if rng.random() < 0.1 else None,
         )
 

@@ -15,6 +15,7 @@ from router.model.ids import (
     partition_of,
     partition_of_message,
 )
+from router.model.lane import Lane
 from router.model.mailbox import Enqueued, Envelope
 from router.store.timers import EXPIRE, REDELIVER
 from tests.simulation.context import Context, Line
@@ -44,7 +45,7 @@ class StoreServer:
 
     def __init__(self, context: Context) -> None:
         self.mailboxes = context.mailboxes
-        self.inboxes: dict[ShardId, Inbox] = {}
+        self.inboxes: dict[tuple[ShardId, Lane], Inbox] = {}
         self.leases: dict[ShardId, int] = {}
         """Until when, epoch milliseconds."""
         self.stalled_until = 0.0
@@ -165,8 +166,11 @@ class MailboxPort:
     def __init__(self, port: StorePort) -> None:
         self._port = port
 
-    def begin_enqueue(self, envelope: Envelope) -> asyncio.Future[Enqueued]:
+    def begin_enqueue(
+        self, envelope: Envelope, *, urgent: bool = False
+    ) -> asyncio.Future[Enqueued]:
         """Begin `enqueue` without waiting."""
+        del urgent  # calls overtake each other here anyway
         mailboxes = self._port.server.mailboxes
         call = self._port.call("enqueue", lambda: at_once(mailboxes.enqueue(envelope)))
         return self._port.context.loop.create_task(call)
@@ -205,12 +209,12 @@ class InboxPort:
     def __init__(self, port: StorePort) -> None:
         self._port = port
 
-    async def append(self, shard: ShardId, hints: Sequence[AnyHint]) -> bool:
-        return await self._port.call("hint", lambda: self._append(shard, encode_hints(hints)))
+    async def append(self, shard: ShardId, hints: Sequence[AnyHint], lane: Lane) -> bool:
+        return await self._port.call("hint", lambda: self._append(shard, encode_hints(hints), lane))
 
-    def _append(self, shard: ShardId, entry: bytes) -> bool:
+    def _append(self, shard: ShardId, entry: bytes, lane: Lane) -> bool:
         context = self._port.context
-        inbox = self._port.server.inboxes.get(shard)
+        inbox = self._port.server.inboxes.get((shard, lane))
         if inbox is None:
             return False
         if context.happens(context.faults.hint_lost):
@@ -223,14 +227,21 @@ class InboxPort:
         await self._port.call("open inbox", lambda: self._open(shard))
 
     def _open(self, shard: ShardId) -> None:
-        self._port.server.inboxes.setdefault(shard, Inbox())
+        for lane in Lane:
+            self._port.server.inboxes.setdefault((shard, lane), Inbox())
 
     async def close(self, shard: ShardId) -> None:
-        await self._port.call("close inbox", lambda: self._port.server.inboxes.pop(shard, None))
+        await self._port.call("close inbox", lambda: self._close(shard))
 
-    async def reader(self, shard: ShardId) -> AsyncGenerator[tuple[int, list[AnyHint]], None]:
+    def _close(self, shard: ShardId) -> None:
+        for lane in Lane:
+            self._port.server.inboxes.pop((shard, lane), None)
+
+    async def reader(
+        self, shard: ShardId, lane: Lane
+    ) -> AsyncGenerator[tuple[int, list[AnyHint]], None]:
         context, server = self._port.context, self._port.server
-        inbox = server.inboxes[shard]
+        inbox = server.inboxes[shard, lane]
         while True:
             await inbox.news.wait()
             delay_s = context.rng.uniform(0, context.faults.inbox_delay_s)

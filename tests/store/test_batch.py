@@ -1,6 +1,7 @@
 """The pipeline: order, limits, deadlines, and what a lost store does to it."""
 
 import asyncio
+import functools
 import gc
 from collections.abc import Iterator
 
@@ -236,3 +237,49 @@ async def test_a_wrong_password_is_told_by_check(server: Server) -> None:
     url = server.url.replace("unix://", "unix://:right@")
     async with make_store(StoreOptions(url=url)) as store:
         await store.ping()
+
+
+async def test_urgent_commands_pass_those_that_wait(store: Store) -> None:
+    answered: list[str] = []
+
+    futures = [store.batch.call("ECHO", "in flight")]
+    await asyncio.sleep(0)  # it leaves
+    for number in range(3000):
+        futures.append(store.batch.call("ECHO", "bulk"))
+        futures[-1].add_done_callback(functools.partial(_note, answered, f"bulk {number}"))
+    for number in range(3):
+        futures.append(store.batch.call("ECHO", "urgent", urgent=True))
+        futures[-1].add_done_callback(functools.partial(_note, answered, f"urgent {number}"))
+    for future in futures:
+        await future
+    await asyncio.sleep(0)  # for the callbacks
+    assert answered[:4] == ["urgent 0", "urgent 1", "urgent 2", "bulk 0"]
+    assert answered[3:] == [f"bulk {number}" for number in range(3000)]
+
+
+def _note(answered: list[str], name: str, _: object) -> None:
+    answered.append(name)
+
+
+async def test_a_flood_of_urgent_commands_leaves_room_for_others(store: Store) -> None:
+    answered: list[str] = []
+    futures = [store.batch.call("ECHO", "in flight")]
+    await asyncio.sleep(0)
+    for name, count, urgent in (("bulk", 10, False), ("urgent", 2000, True)):
+        for _ in range(count):
+            future = store.batch.call("ECHO", name, urgent=urgent)
+            future.add_done_callback(functools.partial(_note, answered, name))
+            futures.append(future)
+    for future in futures:
+        await future
+    assert "bulk" in answered[:1000]
+
+
+async def test_urgent_commands_find_room_in_a_full_queue(fresh_store_url: str) -> None:
+    async with make_store(StoreOptions(url=fresh_store_url, max_queue=5)) as store:
+        full = [store.batch.call("ECHO", "bulk") for _ in range(6)]
+        urgent = store.batch.call("ECHO", "urgent", urgent=True)
+        with pytest.raises(StoreUnavailableError):
+            await full[5]
+        assert await urgent == b"urgent"
+        assert await full[0] == b"bulk"

@@ -32,7 +32,7 @@ async def test_a_message_goes_the_whole_way(reading: Parts) -> None:
     socket.says(op="ack", ids=sent)
     await reading.ledger.flush()
     assert await reading.pending(device) == 0
-    assert reading.stages.count("pushwire_inbox_lag_seconds_count") >= 1
+    assert reading.stages.count("pushwire_inbox_lag_seconds_count", priority="normal") >= 1
 
 
 async def test_hints_are_for_the_devices_that_they_name(reading: Parts) -> None:
