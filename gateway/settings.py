@@ -79,6 +79,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     window: Annotated[
         int, Meta(ge=1, le=1000, description="Unacked messages in flight per device.")
     ] = 64
+    fan_out_rate: Annotated[
+        float,
+        Meta(ge=0, description="Topic deliveries a second, per project and shard process; 0: any."),
+    ] = 50_000.0
     ack_timeout_s: Annotated[
         float, Meta(gt=0, description="Seconds until an unacked message is sent again.")
     ] = 15.0

@@ -15,11 +15,13 @@ from gateway.shard.drain import drain, flush
 from gateway.shard.events import SessionLimits, Tally
 from gateway.shard.inbox import read_inbox
 from gateway.shard.listener import Listener
+from gateway.shard.pace import Pace
 from gateway.shard.probe import Probe
 from gateway.shard.registry import Registry
 from gateway.shard.topic_ledger import TopicLedger
 from gateway.shard.topics import TopicIndex
 from gateway.shard.turns import Turns
+from gateway.shard.writers import Writers
 from router.acks import Acks
 from router.model.errors import PushError
 from router.model.ids import ENTROPY_BYTES, ShardId, new_device_id
@@ -115,7 +117,7 @@ class Shard:
             metrics,
             self._topic_ledger,
             tasks,
-            self._turns,
+            Writers(self._turns, Pace(settings.fan_out_rate), metrics, tasks),
         )
         limits = session_limits(settings, name, self._tally)
         dialects = discover()

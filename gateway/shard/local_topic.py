@@ -11,6 +11,7 @@ from gateway.shard.session import Session
 from gateway.shard.session.cursors import Counts, Topic
 from gateway.shard.tail import Tail
 from router.model.ids import ProjectId, TopicName
+from router.model.lane import Lane
 
 MAX_RETRACTED: Final = 100
 """Seqs remembered of a topic; one beyond it goes out although it was taken back."""
@@ -46,12 +47,12 @@ class LocalTopic(Topic):
     __slots__ = (
         "followed",
         "idle",
-        "missed",
         "peers",
         "project",
-        "queued",
         "retracted",
         "tail",
+        "urgent_lane",
+        "urgent_seq",
         "waiting",
     )
 
@@ -63,9 +64,9 @@ class LocalTopic(Topic):
         self.followed = False
         self.idle = False
         """Whether it had no subscriber when it was last looked at."""
-        self.queued = 0
-        """Messages that wait to be written."""
-        self.missed = False
+        self.urgent_seq = 0
+        """Of the last message that was more than normal: who has not seen it reads in its lane."""
+        self.urgent_lane = Lane.NORMAL
         self.retracted: set[int] = set()
         """Seqs that were taken back before their message was heard of, in another lane."""
         self.waiting: list[tuple[Subscriber, int]] | None = None

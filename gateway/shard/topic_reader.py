@@ -6,23 +6,21 @@ becomes a few reads.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
 
 import structlog
 
 from gateway.shard.events import ReadTopic
 from gateway.shard.local_topic import LocalTopic, Subscriber, unharmed
 from gateway.shard.session.cursors import Item
+from gateway.shard.turns import SLICE
+from gateway.shard.writers import Writers
 from router.model.errors import PushError
 from router.model.ids import ProjectId
+from router.model.lane import Lane
 from router.model.topic import LogEntry
 from router.store.topics import PAGE, Topics
 from router.telemetry.metrics import Metrics
-
-SLICE: Final = 256
-"""Sessions that are answered before others have their turn."""
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("shard.topics")
 
@@ -35,6 +33,7 @@ class TopicReader:
         metrics: counts reads.
         now_ms: the clock, epoch milliseconds.
         tasks: owns the calls of the store.
+        writers: when a session may be answered.
     """
 
     def __init__(
@@ -43,34 +42,33 @@ class TopicReader:
         metrics: Metrics,
         now_ms: Callable[[], int],
         tasks: asyncio.TaskGroup,
+        writers: Writers,
     ) -> None:
         self._store = topics
         self._metrics = metrics
         self._now_ms = now_ms
         self._tasks = tasks
-        self._asked: deque[tuple[Subscriber, LocalTopic, int]] = deque()
+        self._writers = writers
 
     def ask(self, peer: Subscriber, local: LocalTopic, action: ReadTopic) -> None:
-        """Answer a session, in a later turn of the loop."""
-        self._asked.append((peer, local, action.after))
-        if len(self._asked) == 1:
-            asyncio.get_running_loop().call_soon(self._serve)
+        """Answer a session when it is its project's turn."""
+        lane = local.urgent_lane if action.after < local.urgent_seq else Lane.NORMAL
+        self._writers.add(_Asked(self, peer, local, action.after, lane))
 
-    def _serve(self) -> None:
-        """Answer some reads from tails, and have the store asked for the others."""
-        for _ in range(min(SLICE, len(self._asked))):
-            peer, local, after = self._asked.popleft()
-            tail = local.tail
-            if tail.covers(after) and (after < tail.top or tail.top >= local.head):
-                self._metrics.topic_reads.labels("tail").inc()
-                self._answer(local, peer, *tail.read(after, PAGE))
-            elif local.waiting is None:
-                local.waiting = [(peer, after)]
-                self._tasks.create_task(self._read_log(local, local.waiting), name="topic-read")
-            else:
-                local.waiting.append((peer, after))
-        if self._asked:
-            asyncio.get_running_loop().call_soon(self._serve)
+    def serve(self, peer: Subscriber, local: LocalTopic, after: int) -> int:
+        """Answer from the tail, or have the store asked; gives how many messages went out."""
+        tail = local.tail
+        if tail.covers(after) and (after < tail.top or tail.top >= local.head):
+            self._metrics.topic_reads.labels("tail").inc()
+            items, upto = tail.read(after, PAGE)
+            self._answer(local, peer, items, upto)
+            return len(items)
+        if local.waiting is None:
+            local.waiting = [(peer, after)]
+            self._tasks.create_task(self._read_log(local, local.waiting), name="topic-read")
+        else:
+            local.waiting.append((peer, after))
+        return 0
 
     async def _read_log(self, local: LocalTopic, waiting: list[tuple[Subscriber, int]]) -> None:
         """Read from behind the least that anybody waits for, until nobody waits."""
@@ -87,11 +85,14 @@ class TopicReader:
                 reached = max(upto, after + 1)
                 served = [one for one in waiting if after <= one[1] < reached]
                 waiting[:] = [one for one in waiting if not after <= one[1] < reached]
-                for at, (peer, start) in enumerate(served, 1):
+                spent = 0
+                for peer, start in served:
                     found = [item for item in items if item.seq > start]
                     self._answer(local, peer, found, upto)
-                    if at % SLICE == 0:
-                        await asyncio.sleep(0)
+                    spent += 1 + len(found)
+                    if spent >= SLICE:
+                        spent = await self._rest(local, spent)
+                await self._rest(local, spent)
         except PushError:
             self._away(waiting)
         except Exception:  # noqa: BLE001 - one broken log must not end the shard's sessions
@@ -99,6 +100,12 @@ class TopicReader:
             self._away(waiting)
         finally:
             local.waiting = None
+
+    async def _rest(self, local: LocalTopic, spent: int) -> int:
+        """Let others have their turn; what was written counts as the project's."""
+        self._writers.charge(local.project, spent, asyncio.get_running_loop().time())
+        await self._writers.turn(Lane.NORMAL)
+        return 0
 
     def _answer(
         self, local: LocalTopic, peer: Subscriber, items: Sequence[Item], upto: int
@@ -112,6 +119,30 @@ class TopicReader:
             if peer.open:
                 with unharmed(peer):
                     peer.carry_out(peer.session.on_topic_away(self._now_ms()))
+
+
+class _Asked:
+    """A session that waits for messages of a topic (`Work`)."""
+
+    __slots__ = ("_after", "_local", "_peer", "_reader", "lane")
+
+    def __init__(
+        self, reader: TopicReader, peer: Subscriber, local: LocalTopic, after: int, lane: Lane
+    ) -> None:
+        self.lane = lane
+        self._reader = reader
+        self._peer = peer
+        self._local = local
+        self._after = after
+
+    @property
+    def project(self) -> ProjectId:
+        return self._local.project
+
+    def step(self, most: int) -> tuple[int, bool]:
+        """Answer it: that cannot be divided, and is no more than a window."""
+        del most
+        return 1 + self._reader.serve(self._peer, self._local, self._after), False
 
 
 def _items(project: ProjectId, previous: int, entries: Sequence[LogEntry]) -> list[Item]:

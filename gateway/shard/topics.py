@@ -23,21 +23,21 @@ from gateway.shard.events import (
     TopicAction,
     TopicEngaged,
 )
+from gateway.shard.fan_outs import FanOuts
 from gateway.shard.local_topic import LocalTopic, Subscriber, fail, unharmed
+from gateway.shard.pace import Pace
 from gateway.shard.session.cursors import Item, Topic
 from gateway.shard.topic_ledger import TopicLedger
 from gateway.shard.topic_reader import TopicReader
-from gateway.shard.turns import SLICE, Turns
+from gateway.shard.turns import Turns
+from gateway.shard.writers import Writers
 from router.model.errors import ErrorCode, PushError
 from router.model.hint import Publish, TopicHint
 from router.model.ids import DeviceId, ProjectId, ShardId, TopicName
-from router.model.lane import Lane
 from router.store.topics import Topics
 from router.subscription import Subscription
 from router.telemetry.metrics import Metrics
 
-MAX_FAN_OUTS: Final = 1_000
-"""Messages that wait to be written; beyond it sessions read them from the log."""
 CHECK_S: Final = 30
 """Seconds in which every topic is looked at once: its tail, and whether anybody subscribes."""
 CURSORS_S: Final = 3
@@ -60,7 +60,7 @@ class TopicIndex:
         metrics: of this process.
         ledger: what sessions tell of their topics, on its way into the store.
         tasks: owns the calls of the store.
-        turns: when a slice of a fan-out may be written.
+        writers: write to many sessions, in turns and at a pace; without them as fast as may be.
     """
 
     def __init__(
@@ -71,22 +71,21 @@ class TopicIndex:
         metrics: Metrics,
         ledger: TopicLedger,
         tasks: asyncio.TaskGroup,
-        turns: Turns | None = None,
+        writers: Writers | None = None,
     ) -> None:
         self._shard = shard
-        self._turns = turns or Turns()
         self._store = topics
         self._subscription = subscription
         self._metrics = metrics
         self._ledger = ledger
         self._now_ms = ledger.now_ms
         self._tasks = tasks
-        self._reader = TopicReader(topics, metrics, ledger.now_ms, tasks)
+        writers = writers or Writers(Turns(), Pace(0), metrics, tasks)
+        self._reader = TopicReader(topics, metrics, ledger.now_ms, tasks, writers)
         self._topics: dict[_Key, LocalTopic] = {}
         self._unfollowed: dict[LocalTopic, None] = {}
         self._following = False
-        self._fan_outs: deque[tuple[LocalTopic, Item | None]] = deque()
-        self._fanning = False
+        self._fan_outs = FanOuts(self._write, writers, metrics)
         self._round: deque[LocalTopic] = deque()
         self._share = 0
         self._cursors_due = CURSORS_S
@@ -192,6 +191,7 @@ class TopicIndex:
             hint.receipts,
             hint.collapse_key,
             hint.frame,
+            hint.lane,
         )
         if item.seq:
             if item.seq <= local.head:
@@ -200,44 +200,15 @@ class TopicIndex:
             item.gone = local.was_retracted(item.seq)
             if not local.tail.publish(item) and local.followed:
                 self._metrics.topic_gaps.inc()
-        self._fan_out(local, item)
+            if item.lane.urgent:
+                local.urgent_seq, local.urgent_lane = item.seq, item.lane
+        self._fan_outs.put(local, item)
 
-    def _fan_out(self, local: LocalTopic, item: Item) -> None:
-        if not local.queued and len(local.peers) <= SLICE:
-            self._write(local, item, tuple(local.peers))
-        elif len(self._fan_outs) < MAX_FAN_OUTS:
-            self._queue(local, item)
-        elif not local.missed:
-            local.missed = True
-            self._queue(local, None)
-
-    def _queue(self, local: LocalTopic, item: Item | None) -> None:
-        local.queued += 1
-        self._fan_outs.append((local, item))
-        if not self._fanning:
-            self._fanning = True
-            self._start(self._run_fan_outs(), "fan-out")
-
-    async def _run_fan_outs(self) -> None:
-        """Write what waits, so many sessions a turn of the loop."""
-        try:
-            while self._fan_outs:
-                local, item = self._fan_outs.popleft()
-                peers = tuple(local.peers)
-                if item is None:
-                    local.missed = False
-                for start in range(0, len(peers), SLICE):
-                    if item is None:
-                        self._look(local, peers[start : start + SLICE])
-                    else:
-                        self._write(local, item, peers[start : start + SLICE])
-                    await self._turns.take(Lane.NORMAL)
-                local.queued -= 1
-        finally:
-            self._fanning = False
-
-    def _write(self, local: LocalTopic, item: Item, peers: Sequence[Subscriber]) -> None:
+    def _write(self, local: LocalTopic, item: Item | None, peers: Sequence[Subscriber]) -> None:
         now_ms = self._now_ms()
+        if item is None:
+            self._look(local, peers, now_ms)
+            return
         for peer in peers:
             try:
                 if actions := peer.session.on_published(local, item, now_ms):
@@ -245,8 +216,8 @@ class TopicIndex:
             except Exception:  # noqa: BLE001 - one broken session must not stop the others
                 fail(peer)
 
-    def _look(self, local: LocalTopic, peers: Sequence[Subscriber]) -> None:
-        now_ms = self._now_ms()
+    @staticmethod
+    def _look(local: LocalTopic, peers: Sequence[Subscriber], now_ms: int) -> None:
         for peer in peers:
             with unharmed(peer):
                 if actions := peer.session.on_tail(local, now_ms):
@@ -295,7 +266,7 @@ class TopicIndex:
                 local.head = head
                 local.tail.jump(head)
             local.followed = True
-            self._look(local, tuple(local.peers))
+            self._fan_outs.put(local, None)
 
         async with asyncio.TaskGroup() as tasks:
             for local in group:
@@ -317,6 +288,7 @@ class TopicIndex:
         everything = self._cursors_due <= 0
         if everything:
             self._cursors_due = CURSORS_S
+        self._fan_outs.show()
         await self._ledger.flush(cursors=everything)
         await self._check()
 

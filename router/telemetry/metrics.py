@@ -161,6 +161,28 @@ class Metrics(CallbackMetrics):
             registry=registry,
         )
 
+        self.fan_outs_waiting = Gauge(
+            "pushwire_fan_outs_waiting",
+            "Messages of topics that wait for their turn in a shard, by priority.",
+            ["priority"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.fan_out_wait = Histogram(
+            "pushwire_fan_out_wait_seconds",
+            "From a message's arrival in a shard until the last session had its turn, where it had "
+            "to wait.",
+            ["priority"],
+            buckets=_LATENCY,
+            registry=registry,
+        )
+        self.fan_out_paced = Counter(
+            "pushwire_fan_out_paced_seconds",
+            "Time in which all that waited in a lane was held back by fan_out_rate.",
+            ["priority"],
+            registry=registry,
+        )
+
     @property
     def probe(self) -> Gauge:
         """The probe's gauge; made at the first use, since the least of all processes counts."""

@@ -19,6 +19,7 @@ from gateway.shard.dialect import Dialect
 from gateway.shard.events import Relay
 from gateway.shard.frames import BINARY, TEXT, build_frame
 from router.model.ids import DeviceId, MessageId, ProjectId, TopicName
+from router.model.lane import Lane
 from router.model.message import ReceiptMode
 from router.model.receipt import Event
 from router.model.topic import DeviceEvent
@@ -53,6 +54,8 @@ class Item(msgspec.Struct, gc=False):
     receipts: ReceiptMode
     collapse_key: str
     frame: bytes
+    lane: Lane = Lane.NORMAL
+    """As its hint says; what was read from the log does not tell."""
     gone: bool = False
     """Retracted or collapsed: it goes to nobody who does not have it."""
     counted: bool = False

@@ -156,8 +156,9 @@ async def test_a_lease_tells_of_the_shard(fresh: tuple[str, Store]) -> None:
         await shard.client(await shard.stages.register())
 
         async def told() -> dict[str, int]:
-            (lease,) = (await shard.leases()).values()
-            return lease if lease["probe_ms"] and lease["connections"] else {}
+            # On a machine that is busy it may lapse before it is first renewed.
+            lease = next(iter((await shard.leases()).values()), {})
+            return lease if lease.get("probe_ms") and lease.get("connections") else {}
 
         lease: dict[str, int] = await eventually(told)
         assert lease["connections"] == 1

@@ -8,9 +8,12 @@ from typing_extensions import override
 
 from gateway.shard.events import Action, ReadTopic, Relay
 from gateway.shard.local_topic import LocalTopic
+from gateway.shard.pace import Pace
 from gateway.shard.session import Session
 from gateway.shard.session.cursors import Counts
 from gateway.shard.topic_reader import TopicReader
+from gateway.shard.turns import Turns
+from gateway.shard.writers import Writers
 from router.model.ids import ProjectId, TopicName
 from router.model.topic import LogEntry, LogPage
 from router.store.topics import Topics
@@ -68,7 +71,9 @@ async def test_a_session_that_asks_during_a_read_from_behind_its_cursor_misses_n
     ahead, behind = Reading(topic, 4), Reading(topic, 1)
 
     async with asyncio.TaskGroup() as tasks:
-        reader = TopicReader(log, Metrics(CollectorRegistry()), lambda: START_MS, tasks)
+        metrics = Metrics(CollectorRegistry())
+        writers = Writers(Turns(), Pace(0), metrics, tasks)
+        reader = TopicReader(log, metrics, lambda: START_MS, tasks, writers)
         reader.ask(ahead, topic, *ahead.wants)
         await log.begun.wait()
         reader.ask(behind, topic, *behind.wants)
