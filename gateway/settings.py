@@ -110,6 +110,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     stop_timeout_s: Annotated[
         float, Meta(gt=0, description="Seconds a stopping process has before it is aborted.")
     ] = 20.0
+    max_user_devices: Annotated[
+        int, Meta(ge=1, le=1000, description="Devices of one user at the most.")
+    ] = 100
+    max_group_devices: Annotated[
+        int, Meta(ge=1, le=1000, description="Devices of one group at the most.")
+    ] = 500
     status_retention_s: Annotated[
         int, Meta(ge=60, description="Seconds a message's status is kept after its end.")
     ] = 86_400

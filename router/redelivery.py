@@ -7,7 +7,7 @@ sets it anew, so a worker that dies between loses none.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import structlog
@@ -28,6 +28,9 @@ _REFUSED_MS: Final = 5_000
 _BROKEN_MS: Final = 60_000
 """And one whose transition fails."""
 
+Step = Callable[[str, int], Awaitable[None]]
+"""Carries out a timer: of its subject, at a time in epoch milliseconds."""
+
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -41,6 +44,7 @@ class Redelivery:
         routing: how sessions are woken.
         metrics: counts timers by kind.
         now_ms: the clock, epoch milliseconds.
+        more: steps of other stages, by the kind of their timers.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Redelivery:
         routing: Routing,
         metrics: Metrics,
         now_ms: Callable[[], int],
+        more: Mapping[str, Step] | None = None,
     ) -> None:
         self._timers = timers
         self._mailboxes = mailboxes
@@ -60,7 +65,8 @@ class Redelivery:
         self._now_ms = now_ms
         self._shards: frozenset[ShardId] = frozenset()
         self._shards_until_ms = 0
-        self._steps: dict[str, Callable[[str, int], Awaitable[None]]] = {
+        self._steps: dict[str, Step] = {
+            **(more or {}),
             REDELIVER: self._redeliver,
             EXPIRE: self._expire,
             SEND: self._send,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from router.binding import Bindings
 from router.model.device import Device
 from router.model.errors import ErrorCode, FieldViolation, PushError
 from router.model.hint import Readdress, Route, Unregister
@@ -76,6 +77,7 @@ class Registration:
         now_ms: the clock, epoch milliseconds.
         entropy: gives so many random bytes.
         region: the first part of every token.
+        bindings: whose device it is.
     """
 
     def __init__(
@@ -85,12 +87,14 @@ class Registration:
         now_ms: Callable[[], int],
         entropy: Callable[[int], bytes],
         region: str,
+        bindings: Bindings,
     ) -> None:
         self._mailboxes = mailboxes
         self._routing = routing
         self._now_ms = now_ms
         self._entropy = entropy
         self._region = region
+        self._bindings = bindings
 
     async def register(
         self, project: ProjectId, spec: DeviceSpec, *, proved: bool = False
@@ -104,7 +108,8 @@ class Registration:
                 key): the record is changed, and its token and credential give way to new ones.
 
         Raises:
-            PushError: INVALID_ARGUMENT; ALREADY_EXISTS, the id is taken and nothing was proved.
+            PushError: INVALID_ARGUMENT; ALREADY_EXISTS, the id is taken and nothing was proved;
+                QUOTA_EXCEEDED, the user has too many devices.
             StoreUnavailableError: the store is away. A repeat with the same id may then need proof.
         """
         _refuse(_violations(spec))
@@ -115,6 +120,7 @@ class Registration:
         )
         token = new_token(self._region, device, self._entropy(ENTROPY_BYTES))
         credential = str(new_credential(device, self._entropy(SECRET_BYTES)))
+        await self._bindings.reserve(project, spec.user, device)
         now_ms = self._now_ms()
         record = Device(
             id=device,
@@ -125,7 +131,6 @@ class Registration:
             timezone=spec.timezone,
             region=spec.region,
             attributes=spec.attributes,
-            user=spec.user,
             created_ms=now_ms,
             nonce=token.nonce,
         )
@@ -134,16 +139,23 @@ class Registration:
             if not proved:
                 raise _taken()
             await self._register_anew(project, spec, token, hashed)
+        elif spec.user:
+            await self._bindings.bind(project, spec.user, device)
         return Registered(device, str(token), credential)
 
     async def update(self, project: ProjectId, device: DeviceId, changes: DeviceChanges) -> Device:
         """Change what is known of a device.
 
         Raises:
-            PushError: INVALID_ARGUMENT; NOT_FOUND, the project has no such device.
-            StoreUnavailableError: the store is away.
+            PushError: INVALID_ARGUMENT; NOT_FOUND, the project has no such device; QUOTA_EXCEEDED,
+                the user has too many devices.
+            StoreUnavailableError: the store is away; the change may have been made.
         """
         _refuse(_change_violations(changes))
+        if changes.user is not None:
+            await self._bindings.reserve(project, changes.user, device)
+            if not await self._bindings.bind(project, changes.user, device):
+                raise _unknown()
         found = await self._mailboxes.update(device, project, _changed(changes))
         if found is None:
             raise _unknown()
@@ -171,11 +183,14 @@ class Registration:
             PushError: NOT_FOUND, the project has no such device.
             StoreUnavailableError: the store is away.
         """
+        user = await self._bindings.user_of(device)
         known, route = await self._mailboxes.unregister(device, project, self._now_ms())
         if not known:
             raise _unknown()
         if route is not None:
             self._routing.hint(route, Unregister(device, route.epoch))
+        if user:
+            await self._bindings.drop(project, user, device)
 
     async def _register_anew(
         self, project: ProjectId, spec: DeviceSpec, token: Token, credential_hash: str
@@ -189,6 +204,7 @@ class Registration:
         device = token.device
         if await self._mailboxes.update(device, project, changes) is None:
             raise _taken()
+        await self._bindings.bind(project, spec.user, device)
         known, route = await self._rotate(project, token)
         if not known:
             raise _taken()
@@ -250,14 +266,13 @@ def _change_violations(changes: DeviceChanges) -> list[FieldViolation]:
 
 
 def _changed(changes: DeviceChanges) -> dict[str, str]:
-    """Give the fields that change, attributes as JSON."""
+    """Give the fields that change, attributes as JSON; the user is bound, not changed."""
     texts = {
         "platform": changes.platform,
         "app_version": changes.app_version,
         "language": changes.language,
         "timezone": changes.timezone,
         "region": changes.region,
-        "user": changes.user,
     }
     fields = {name: value for name, value in texts.items() if value is not None}
     if changes.attributes is not None:

@@ -25,6 +25,7 @@ from router.model.ids import (
     MessageId,
     ProjectId,
     Token,
+    is_cast,
     is_topic_message,
     new_message_id,
     parse_token,
@@ -72,7 +73,8 @@ class Sender:
         now_ms: the clock, epoch milliseconds.
         entropy: gives so many random bytes.
         max_withdrawals: messages of unknown outcome that are remembered.
-        retract: takes back a message to a topic (`router.publish`).
+        retract: takes back a message to a topic (`router.publish`), a user or a group
+            (`router.cast`).
     """
 
     def __init__(
@@ -156,7 +158,7 @@ class Sender:
         Raises:
             StoreUnavailableError: the store is away.
         """
-        if is_topic_message(message):
+        if is_topic_message(message) or is_cast(message):
             return None if self._retract is None else await self._retract(project, message)
         return await self._mailboxes.cancel(message, project, self._now_ms())
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import importlib
 import pkgutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Final, Protocol, cast
 
 import orjson
@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 
 from gateway.api import docs_page, errors, openapi, resources
+from gateway.api.audiences import Audiences, audiences_of
 from gateway.api.auth import Authenticator
 from gateway.api.fcm_model import JsonObject
 from gateway.api.http_server import HttpServer, Reply
@@ -23,10 +24,12 @@ from gateway.process import Clock, Entropy, RoleContext, opening
 from gateway.settings import Durability, Settings
 from router.callbacks.endpoints import Endpoints
 from router.model.errors import ErrorCode, PushError
+from router.model.ids import MessageId, ProjectId, is_cast
+from router.model.status import MessageStatus
 from router.publish import Publisher
 from router.registration import Registration
 from router.routing import Routing
-from router.send import Sender
+from router.send import Retract, Sender
 from router.store.connection import Store, StoreOptions
 from router.store.dead_letters import Bounds, DeadLetters
 from router.store.inbox import Inboxes
@@ -143,13 +146,21 @@ async def services_of(
             entropy.bytes,
             lambda project, message: sender.withdraw(project, message),  # noqa: PLW0108 - below
         )
+        audiences = audiences_of(
+            settings,
+            store,
+            routing,
+            clock,
+            entropy,
+            lambda project, message: sender.withdraw(project, message),  # noqa: PLW0108 - below
+        )
         sender = Sender(
             mailboxes,
             routing,
             metrics,
             clock.now_ms,
             entropy.bytes,
-            retract=publisher.retract,
+            retract=_retract(publisher, audiences),
         )
         services = Services(
             settings=settings,
@@ -164,22 +175,47 @@ async def services_of(
             projects_service=ProjectsService(projects, clock.now_ms, entropy.bytes),
             sender=sender,
             publisher=publisher,
+            audiences=audiences,
             subscription=Subscription(topics, routing, clock.now_ms),
             registration=Registration(
-                mailboxes, routing, clock.now_ms, entropy.bytes, settings.region
+                mailboxes,
+                routing,
+                clock.now_ms,
+                entropy.bytes,
+                settings.region,
+                audiences.bindings,
             ),
             endpoints=_endpoints(settings, store, clock, entropy),
             authenticator=Authenticator(projects, mailboxes, settings.admin_key, clock.monotonic),
         )
-        async with asyncio.TaskGroup() as tasks:
-            withdrawing = tasks.create_task(sender.run(), name="withdrawals")
-            try:
-                yield services
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_GRACE_S):
-                        await routing.flush()
-            finally:
-                withdrawing.cancel()
+        async with _working(sender, routing):
+            yield services
+
+
+@contextlib.asynccontextmanager
+async def _working(sender: Sender, routing: Routing) -> AsyncIterator[None]:
+    """Withdraw what is doubtful meanwhile, and let hints leave at the end."""
+    async with asyncio.TaskGroup() as tasks:
+        withdrawing = tasks.create_task(sender.run(), name="withdrawals")
+        try:
+            yield
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GRACE_S):
+                    await routing.flush()
+        finally:
+            withdrawing.cancel()
+
+
+def _retract(publisher: Publisher, audiences: Audiences) -> Retract:
+    """Give what takes back a message to many devices, by the kind that its id tells."""
+
+    def retract(
+        project: ProjectId, message: MessageId
+    ) -> Coroutine[None, None, MessageStatus | None]:
+        taker = audiences.caster.cancel if is_cast(message) else publisher.retract
+        return taker(project, message)
+
+    return retract
 
 
 def _endpoints(settings: Settings, store: Store, clock: Clock, entropy: Entropy) -> Endpoints:

@@ -12,8 +12,9 @@ import orjson
 
 from gateway.api import fcm_model as fcm
 from gateway.api.violations import Reader, load, refuse
+from router.model.audience import Audience, AudienceKind
 from router.model.errors import FieldViolation, PushError
-from router.model.ids import parse_token, parse_topic
+from router.model.ids import parse_group, parse_token, parse_topic
 from router.model.message import (
     MAX_PAYLOAD_BYTES,
     MAX_TTL_S,
@@ -25,11 +26,12 @@ from router.model.message import (
     Priority,
     ReceiptMode,
 )
-from router.policy.limits import payload_violation
+from router.policy.limits import payload_violation, user_violation
 
 _MAX_MS: Final = MAX_TTL_S * 1000
 _RESERVED: Final = ("google", "gcm")
-_LATER: Final = ("condition", "user", "group", "fid")
+_LATER: Final = ("condition", "fid")
+_TARGETS: Final = ("token", "topic", "user", "group")
 _MALFORMED: Final = (msgspec.MsgspecError, RecursionError, UnicodeError)
 _NO_BRIDGE_POLICY: Final = BridgePolicy()
 
@@ -217,8 +219,15 @@ def _build(body: fcm.MessageBody) -> Message:
         bridge=_bridge_policy(body),
         label=(options.analytics_label or "") if options is not None else "",
         topic=None if body.topic is None else parse_topic(body.topic),
+        audience=_audience(body),
         platforms=_platforms(body, common),
     )
+
+
+def _audience(body: fcm.MessageBody) -> Audience | None:
+    if body.user is not None:
+        return Audience(AudienceKind.USER, body.user)
+    return None if body.group is None else Audience(AudienceKind.GROUP, body.group)
 
 
 def _receipts(body: fcm.MessageBody) -> ReceiptMode:
@@ -309,18 +318,23 @@ def _size_faults(message: Message) -> Iterator[Fault]:
 
 
 def _target_faults(body: fcm.MessageBody) -> Iterator[Fault]:
-    given = [name for name in _LATER if getattr(body, name) is not None]
-    for name in given:
-        yield name, "is not accepted yet: `token` and `topic` are accepted as targets"
+    later = [name for name in _LATER if getattr(body, name) is not None]
+    for name in later:
+        yield name, "is not accepted yet: `token`, `topic`, `user` and `group` are"
+    given = [name for name in _TARGETS if getattr(body, name) is not None]
+    if not given and not later:
+        yield "token", "is required: it names the device to send to"
+    for name in given[1:]:
+        yield name, f"is given beside `{given[0]}`: a message has one target"
     if body.topic is not None:
         if parse_topic(body.topic) is None:
             yield "topic", "must be 1 to 900 characters of a-z, A-Z, 0-9, -, _, ., ~ and %"
-        if body.token is not None:
-            yield "topic", "is given beside `token`: a message has one target"
         if body.send_at is not None:
             yield "send_at", "is not accepted with a topic yet: publish it when it is due"
-    elif body.token is None and not given:
-        yield "token", "is required: it names the device to send to"
+    if body.user is not None and (not body.user or user_violation(body.user) is not None):
+        yield "user", "must be 1 to 128 printable characters"
+    if body.group is not None and parse_group(body.group) is None:
+        yield "group", "must be 1 to 128 characters of a-z, A-Z, 0-9, -, _, ., ~ and %"
     if body.token is not None and parse_token(body.token) is None:
         yield "token", "is not a registration token of this gateway"
 

@@ -6,6 +6,7 @@ path. Nothing is decoded that no handler asked for.
 
 import enum
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 from urllib.parse import unquote
 
 import msgspec
@@ -48,13 +49,18 @@ class Route(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+_COLONS: Final = "{user}"
+"""A parameter that may hold colons, which many clients do not encode."""
+
+
 class _Node:
-    __slots__ = ("children", "methods", "parameter")
+    __slots__ = ("children", "colons", "methods", "parameter")
 
     def __init__(self) -> None:
         self.children: dict[str, _Node] = {}
         self.parameter: _Node | None = None
         self.methods: dict[str, Route] = {}
+        self.colons = False
 
 
 class Routes:
@@ -77,6 +83,9 @@ class Routes:
         parameters: list[str] = []
         for part in path.replace(":", "/:").split("/"):
             child = node.children.get(part)
+            if child is None and node.colons and part[:1] == ":":
+                parameters[-1] += unquote(part)
+                continue
             if child is None:
                 child = node.parameter
                 if child is None or not part or part[0] == ":":
@@ -98,6 +107,7 @@ class Routes:
             if part.startswith("{"):
                 node.parameter = node.parameter or _Node()
                 node = node.parameter
+                node.colons = part == _COLONS
             else:
                 node = node.children.setdefault(part, _Node())
         if route.method in node.methods:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from gateway.api.audiences import Audiences
 from gateway.api.auth import Authenticator
 from gateway.api.projects_service import ProjectsService
 from gateway.process import Clock, Entropy
@@ -34,6 +35,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     projects_service: ProjectsService
     sender: Sender
     publisher: Publisher
+    audiences: Audiences
     subscription: Subscription
     registration: Registration
     endpoints: Endpoints

@@ -5,17 +5,21 @@ import asyncio
 from gateway.process import RoleContext
 from gateway.settings import Durability, Settings
 from gateway.worker.callbacks import callbacks_of
+from router.binding import Bindings
 from router.model.ids import ENTROPY_BYTES, new_device_id
 from router.partitions import Partitions
 from router.receipts import MetricsSink, Receipts
 from router.redelivery import Redelivery
 from router.routing import Routing
+from router.spread import Spreader
+from router.store.casts import Casts
 from router.store.connection import Store, StoreOptions
 from router.store.inbox import Inboxes
 from router.store.leases import Leases
 from router.store.mailbox import Mailboxes
+from router.store.members import Members
 from router.store.outbox import Outbox
-from router.store.timers import Timers
+from router.store.timers import BIND, SPREAD, Timers
 
 
 async def run(settings: Settings, context: RoleContext) -> None:
@@ -36,7 +40,18 @@ async def run(settings: Settings, context: RoleContext) -> None:
     async with Store(options, metrics, clock.now_ms, entropy.bytes) as store:
         mailboxes, leases, outbox = Mailboxes(store), Leases(store), Outbox(store)
         routing = Routing(Inboxes(store), metrics)
-        redelivery = Redelivery(Timers(store), mailboxes, leases, routing, metrics, clock.now_ms)
+        members = Members(store)
+        spreader = Spreader(Casts(store), mailboxes, members, routing, clock.now_ms)
+        bindings = Bindings(members, clock.now_ms, entropy.bytes)
+        redelivery = Redelivery(
+            Timers(store),
+            mailboxes,
+            leases,
+            routing,
+            metrics,
+            clock.now_ms,
+            {SPREAD: spreader.resume, BIND: bindings.settle},
+        )
         receipts = Receipts(outbox, MetricsSink(metrics))
         callbacks = callbacks_of(settings, context, store, worker, lambda: partitions.owned)
         partitions = Partitions(

@@ -19,10 +19,16 @@ MessageId = NewType("MessageId", str)
 Partition = NewType("Partition", str)
 ShardId = NewType("ShardId", str)
 TopicName = NewType("TopicName", str)
+UserName = NewType("UserName", str)
+GroupName = NewType("GroupName", str)
 
 PARTITIONS: Final = 64
 _PARTITIONS: Final = tuple(Partition(f"{number:02x}") for number in range(PARTITIONS))
 _TOPIC_MARK: Final = "4"
+_CAST_MARK: Final = "8"
+_NO_MARK: Final = "c"
+MESSAGE_CHARACTERS: Final = 27
+"""Every message id has so many."""
 ENTROPY_BYTES: Final = 10
 """How many random bytes the makers of ids below take."""
 SECRET_BYTES: Final = 24
@@ -37,6 +43,7 @@ _TOKEN = re.compile(
 )
 _CREDENTIAL = re.compile(r"(?P<device>[A-Za-z0-9_-]{16,64})\.(?P<secret>[A-Za-z0-9_-]{32})")
 _TOPIC = re.compile(r"[a-zA-Z0-9-_.~%]{1,900}")
+_GROUP = re.compile(r"[a-zA-Z0-9-_.~%]{1,128}")
 _TOPIC_PREFIX: Final = "/topics/"
 _BASE36: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -73,10 +80,12 @@ def partition_of(device: DeviceId) -> Partition:
 
 
 def partition_of_message(message: MessageId) -> Partition:
-    """Name the partition that holds a message's status."""
-    if message[0] >= _TOPIC_MARK:
-        return _PARTITIONS[int(message[:2], 16) - PARTITIONS]
-    return Partition(message[:2])
+    """Name the partition that holds a message's status; of a copy, that of its device."""
+    if message[0] < _TOPIC_MARK:
+        return Partition(message[:2])
+    if len(message) > MESSAGE_CHARACTERS:
+        return partition_of(DeviceId(message[MESSAGE_CHARACTERS + 1 :]))
+    return _PARTITIONS[int(message[:2], 16) % PARTITIONS]
 
 
 def partition_of_topic(project: ProjectId, topic: TopicName) -> Partition:
@@ -84,9 +93,35 @@ def partition_of_topic(project: ProjectId, topic: TopicName) -> Partition:
     return _PARTITIONS[zlib.crc32(f"{project}:{topic}".encode()) % PARTITIONS]
 
 
+def partition_of_audience(project: ProjectId, name: str) -> Partition:
+    """Name the partition of a user or a group, and of the status of what is sent to it."""
+    return _PARTITIONS[zlib.crc32(f"{project}:{name}".encode()) % PARTITIONS]
+
+
 def is_topic_message(message: MessageId) -> bool:
     """Tell whether a message was published to a topic: its first byte is 40 to 7f, not 00 to 3f."""
-    return message[0] >= _TOPIC_MARK
+    return _TOPIC_MARK <= message[0] < _CAST_MARK
+
+
+def is_cast(message: MessageId) -> bool:
+    """Tell whether a message was sent to a user or a group: its first byte is 80 to bf."""
+    return _CAST_MARK <= message[0] < _NO_MARK
+
+
+def kept_as(message: MessageId, device: DeviceId) -> MessageId:
+    """Give the id under which the store keeps a message of a device's mailbox.
+
+    A message to a user or a group has a copy in each mailbox: `<message>.<device>`, so that the
+    copies of devices that share a partition differ. Everybody but the store says `<message>`.
+    """
+    if _CAST_MARK <= message[0] < _NO_MARK:
+        return MessageId(f"{message}.{device}")
+    return message
+
+
+def told_as(kept: MessageId) -> MessageId:
+    """Give the id by which everybody but the store knows a message: the opposite of `kept_as`."""
+    return MessageId(kept[:MESSAGE_CHARACTERS])
 
 
 def all_partitions() -> list[Partition]:
@@ -120,6 +155,17 @@ def new_topic_message_id(partition: Partition, now_ms: int, entropy: bytes) -> M
     """Make the id of a message to a topic, whose log stands in `partition`."""
     marked = Partition(f"{int(partition, 16) + PARTITIONS:02x}")
     return new_message_id(marked, now_ms, entropy)
+
+
+def new_cast_id(partition: Partition, now_ms: int, entropy: bytes) -> MessageId:
+    """Make the id of a message to a user or a group, whose devices are listed in `partition`."""
+    marked = Partition(f"{int(partition, 16) + 2 * PARTITIONS:02x}")
+    return new_message_id(marked, now_ms, entropy)
+
+
+def new_stamp(entropy: bytes) -> str:
+    """Make what tells two entries of a device in one list apart: 16 characters."""
+    return _base32(entropy)
 
 
 def new_token(region: str, device: DeviceId, entropy: bytes) -> Token:
@@ -175,6 +221,11 @@ def parse_topic(text: str) -> TopicName | None:
     """Give a topic's name, without the `/topics/` that FCM lets stand before it; or None."""
     name = text.removeprefix(_TOPIC_PREFIX)
     return TopicName(name) if _TOPIC.fullmatch(name) else None
+
+
+def parse_group(text: str) -> GroupName | None:
+    """Give a group's name, 1 to 128 characters of `[a-zA-Z0-9-_.~%]`, or None."""
+    return GroupName(text) if _GROUP.fullmatch(text) else None
 
 
 def parse_message_id(text: str) -> MessageId | None:

@@ -19,6 +19,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     partition: Partition
     device: DeviceId
     nonce: str
+    """Proves that the mailbox is the right one: of the device's token; or, for a copy of a message
+    to a user or a group, `u:<user>` or `ca:<when the device had registered>`."""
     message: MessageId
     frame: bytes
     now_ms: int

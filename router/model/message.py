@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from router.model.audience import Audience
 from router.model.ids import TopicName
 
 MAX_TTL_S: Final = 28 * 24 * 3600
@@ -67,7 +68,7 @@ class Platforms(msgspec.Struct, frozen=True, omit_defaults=True):
 class Message(msgspec.Struct, frozen=True):
     """One message, valid, with every duration in milliseconds and every time in epoch milliseconds.
 
-    Its target is `token`, the text of a single device's address, or else `topic`.
+    Its target is `token`, the text of a single device's address, or else `topic` or `audience`.
     """
 
     token: str
@@ -82,5 +83,6 @@ class Message(msgspec.Struct, frozen=True):
     label: str = ""
     """FCM's `analytics_label`."""
     topic: TopicName | None = None
+    audience: Audience | None = None
     platforms: Platforms | None = None
     """None where the sender gave no part of its own to any platform."""

@@ -4,8 +4,9 @@ from typing import Final
 
 import msgspec
 
+from router.model.audience import Audience
 from router.model.ids import DeviceId, MessageId, ProjectId, TopicName
-from router.model.receipt import Event
+from router.model.receipt import TERMINAL, Event
 
 _RANK: Final = {
     Event.SCHEDULED: 0,
@@ -42,9 +43,9 @@ class MessageStatus(msgspec.Struct, frozen=True):
     id: MessageId
     project: ProjectId
     device: DeviceId
-    """Empty for a message to a topic."""
+    """Empty for a message to more than one device."""
     target: str
-    """`token` or `topic`."""
+    """`token`, `topic`, `user` or `group`."""
     state: Event
     """The furthest event."""
     created_ms: int
@@ -60,11 +61,24 @@ class MessageStatus(msgspec.Struct, frozen=True):
     """Devices per event, of a message to a topic."""
     per_device: bool = False
     """Whether the sender asked for receipts of each device of a topic."""
+    audience: Audience | None = None
+    devices: tuple[DeviceId, ...] = ()
+    """Who gets a message to a user or a group."""
+    spreading: bool = False
+    """Whether some of them may not have it in their mailbox yet."""
+    copies: tuple["MessageStatus", ...] = ()
+    """Where it stands for each of them, as far as that is kept."""
 
     def is_done(self, now_ms: int) -> bool:
-        """Tell whether a message to a topic reaches nobody any more who did not get it yet."""
+        """Tell whether a message to many reaches nobody any more who did not get it yet."""
+        if self.audience is not None:
+            return not self.spreading and all(copy.has_ended() for copy in self.copies)
         ended = {Event.CANCELLED, Event.COLLAPSED}
         return now_ms >= self.expires_ms or any(one.event in ended for one in self.timeline)
+
+    def has_ended(self) -> bool:
+        """Tell whether no mailbox holds a message to one device any more."""
+        return any(one.event in TERMINAL for one in self.timeline)
 
 
 def furthest(timeline: tuple[TimelineEntry, ...]) -> Event:

@@ -4,12 +4,15 @@ from typing import Final
 
 from router.model.ids import (
     DeviceId,
+    GroupName,
     MessageId,
     Partition,
     ProjectId,
     ShardId,
     TopicName,
+    UserName,
     partition_of,
+    partition_of_audience,
     partition_of_message,
     partition_of_topic,
 )
@@ -101,6 +104,21 @@ def topic_shards(project: ProjectId, topic: TopicName) -> str:
 def members(partition: Partition, project: ProjectId, topic: TopicName) -> str:
     """Set: devices of a partition that subscribe to a topic."""
     return f"{{{partition}}}:members:{project}:{topic}"
+
+
+def user(project: ProjectId, name: UserName) -> str:
+    """Hash: devices of a user, each with the stamp of its entry; some may be another's by now."""
+    return f"{{{partition_of_audience(project, name)}}}:user:{project}:{name}"
+
+
+def group(project: ProjectId, name: GroupName) -> str:
+    """Hash: devices of a group and when each had registered; `#` tells when it was made."""
+    return f"{{{partition_of_audience(project, name)}}}:group:{project}:{name}"
+
+
+def groups(project: ProjectId) -> str:
+    """Sorted set: names of a project's groups, in their order."""
+    return f"project:{project}:groups"
 
 
 def idempotency(partition: Partition, project: ProjectId, key: str) -> str:

@@ -14,8 +14,10 @@ from router.model.ids import (
     MessageId,
     ProjectId,
     ShardId,
+    kept_as,
     partition_of,
     partition_of_message,
+    told_as,
 )
 from router.model.mailbox import (
     Ack,
@@ -130,7 +132,7 @@ class Mailboxes(Devices):
             return None
         return Enqueued(
             EnqueueResult.ACCEPTED,
-            message,
+            told_as(message),
             seq=cast("int", reply[0]),
             route=optional_route(reply, 4),
             device=device,
@@ -212,8 +214,11 @@ class Mailboxes(Devices):
         """Begin `ack` of at most `WINDOW` messages: a task would cost as much as the call."""
         return self._store.batch.fcall(
             self._ack,
-            (*keys.of_device(device), *(keys.message(ack.message) for ack in window)),
-            (device, epoch, now_ms, self._retention_ms, drops_known, *_triples(window)),
+            (
+                *keys.of_device(device),
+                *(keys.message(kept_as(ack.message, device)) for ack in window),
+            ),
+            (device, epoch, now_ms, self._retention_ms, drops_known, *_triples(device, window)),
         )
 
     async def nack(
@@ -227,6 +232,7 @@ class Mailboxes(Devices):
         now_ms: int,
     ) -> None:
         """Keep a message back until `not_before_ms`."""
+        message = kept_as(message, device)
         await self._store.batch.fcall(
             self._function("nack"),
             (*keys.of_device(device), keys.message(message)),
@@ -243,8 +249,11 @@ class Mailboxes(Devices):
             group = acks[start : start + WINDOW]
             await self._store.batch.fcall(
                 self._function("mark_sent"),
-                (mailbox, index, timers, outbox, *(keys.message(ack.message) for ack in group)),
-                (device, epoch, *_triples(group)),
+                (
+                    *(mailbox, index, timers, outbox),
+                    *(keys.message(kept_as(ack.message, device)) for ack in group),
+                ),
+                (device, epoch, *_triples(device, group)),
             )
 
     async def engage(
@@ -257,6 +266,7 @@ class Mailboxes(Devices):
         now_ms: int,
     ) -> bool:
         """Note an engagement; True the first time that it is told."""
+        message = kept_as(message, device)
         return bool(
             await self._store.batch.fcall(
                 self._function("engage"),
@@ -327,12 +337,18 @@ class Mailboxes(Devices):
         device = await self._device_of(message)
         if device is None:
             return None
-        reply = await self._store.batch.fcall(
+        return read_status(message, await self.begin_cancel(message, device, project, now_ms))
+
+    def begin_cancel(
+        self, message: MessageId, device: DeviceId, project: ProjectId, now_ms: int
+    ) -> asyncio.Future[Reply]:
+        """Begin to withdraw a message from one mailbox: of many devices, all at once."""
+        kept = kept_as(message, device)
+        return self._store.batch.fcall(
             self._function("cancel"),
-            (*keys.of_device(device), keys.message(message)),
-            (message, project, now_ms, self._retention_ms),
+            (*keys.of_device(device), keys.message(kept)),
+            (kept, project, now_ms, self._retention_ms),
         )
-        return read_status(message, reply)
 
     async def _device_of(self, message: MessageId) -> DeviceId | None:
         return device_of(await self._store.batch.call("HGET", keys.message(message), "i"))
@@ -342,8 +358,8 @@ class Mailboxes(Devices):
         await self._store.batch.call("ZREM", timers, f"send:{message}")
 
 
-def _triples(acks: Sequence[Ack]) -> list[Argument]:
-    return [part for ack in acks for part in (ack.message, ack.seq, ack.sent_ms)]
+def _triples(device: DeviceId, acks: Sequence[Ack]) -> list[Argument]:
+    return [part for ack in acks for part in (kept_as(ack.message, device), ack.seq, ack.sent_ms)]
 
 
 def _enqueued(message: MessageId, reply: list[Reply]) -> Enqueued:
@@ -363,7 +379,7 @@ def _window(reply: list[Reply]) -> Window:
         messages.append(
             Pending(
                 seq=int(cast("bytes", seq)),
-                message=MessageId(message.decode()),
+                message=told_as(MessageId(message.decode())),
                 expires_ms=int(expires),
                 frame=cast("bytes", frame),
             )

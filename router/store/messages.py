@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from router.model.audience import Audience, parse_target
 from router.model.ids import DeviceId, MessageId, ProjectId, TopicName, parse_topic
 from router.model.receipt import Event
 from router.model.status import MessageStatus, TimelineEntry, furthest, in_order
@@ -57,8 +58,11 @@ def read_status(message: MessageId, reply: Reply) -> MessageStatus | None:
         return None
     project, device, created, expires, send_at, seq, collapse = head.decode().split("|", 6)
     topic: TopicName | None = None
+    audience = parse_target(device)
     if device.startswith(_TOPIC):
         topic, device = parse_topic(device), ""
+    elif audience is not None:
+        device = ""
     first = Event.SCHEDULED if send_at != "0" else Event.ACCEPTED
     entries = [TimelineEntry(first, int(created))]
     counts: dict[str, int] = {}
@@ -73,7 +77,7 @@ def read_status(message: MessageId, reply: Reply) -> MessageStatus | None:
         id=message,
         project=ProjectId(project),
         device=DeviceId(device),
-        target="token" if topic is None else "topic",
+        target=_target(topic, audience),
         state=furthest(timeline),
         created_ms=int(created),
         expires_ms=int(expires),
@@ -85,4 +89,13 @@ def read_status(message: MessageId, reply: Reply) -> MessageStatus | None:
         topic=topic,
         counts=counts,
         per_device=found.get(b"r") == _PER_DEVICE,
+        audience=audience,
+        devices=tuple(map(DeviceId, found.get(b"d", b"").decode().split()[::2])),
+        spreading=audience is not None and b"f" in found,
     )
+
+
+def _target(topic: TopicName | None, audience: Audience | None) -> str:
+    if audience is not None:
+        return audience.kind.value
+    return "token" if topic is None else "topic"

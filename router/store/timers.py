@@ -12,6 +12,8 @@ EXPIRE: Final = "expire"
 SEND: Final = "send"
 LAPSE: Final = "lapse"
 TOPICS: Final = "topics"
+SPREAD: Final = "spread"
+BIND: Final = "bind"
 
 
 class Timers:

@@ -5,6 +5,8 @@ import os
 from prometheus_client import CollectorRegistry
 
 from router.acks import Acks
+from router.binding import Bindings
+from router.cast import Caster
 from router.model.hint import AnyHint, Hint, Publish, Retract, TopicHint, decode_hints
 from router.model.ids import (
     MessageId,
@@ -22,13 +24,16 @@ from router.redelivery import Redelivery
 from router.registration import DeviceSpec, Registered, Registration
 from router.routing import Routing
 from router.send import Sender
+from router.spread import Spreader
+from router.store.casts import Casts
 from router.store.connection import Store
 from router.store.inbox import Inboxes
 from router.store.leases import Leases
 from router.store.mailbox import Mailboxes
+from router.store.members import Members
 from router.store.messages import Messages
 from router.store.outbox import Outbox
-from router.store.timers import Timers
+from router.store.timers import BIND, SPREAD, Timers
 from router.telemetry.metrics import Metrics
 from tests.support.valkey import wall_ms
 
@@ -60,11 +65,33 @@ class Stages:
         self.outbox = Outbox(store)
         self.routing = Routing(self.inboxes, self.metrics)
         now_ms = self.clock.now_ms
-        self.sender = Sender(self.mailboxes, self.routing, self.metrics, now_ms, os.urandom)
-        self.registration = Registration(self.mailboxes, self.routing, now_ms, os.urandom, "local")
+        self.sender = Sender(
+            self.mailboxes,
+            self.routing,
+            self.metrics,
+            now_ms,
+            os.urandom,
+            retract=lambda project, message: self.caster.cancel(project, message),  # noqa: PLW0108
+        )
+        self.members = Members(store)
+        self.bindings = Bindings(self.members, now_ms, os.urandom)
+        self.registration = Registration(
+            self.mailboxes, self.routing, now_ms, os.urandom, "local", self.bindings
+        )
+        self.casts = Casts(store)
+        self.spreader = Spreader(self.casts, self.mailboxes, self.members, self.routing, now_ms)
+        self.caster = Caster(
+            self.casts, self.members, self.spreader, now_ms, os.urandom, self.sender.withdraw
+        )
         self.acks = Acks(self.mailboxes, self.metrics, now_ms)
         self.redelivery = Redelivery(
-            self.timers, self.mailboxes, self.leases, self.routing, self.metrics, now_ms
+            self.timers,
+            self.mailboxes,
+            self.leases,
+            self.routing,
+            self.metrics,
+            now_ms,
+            {SPREAD: self.spreader.resume, BIND: self.bindings.settle},
         )
 
     def partitions(self, worker: str, sink: ReceiptSink, lease_s: float = 6.0) -> Partitions:

@@ -6,6 +6,7 @@ from typing import Final, cast
 
 import msgspec
 
+from router.binding import Bindings
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import DeviceId, MessageId, Partition, partition_of
 from router.model.message import Message, Priority
@@ -16,6 +17,7 @@ from router.send import Sender
 from router.store.inbox import Inboxes
 from router.store.leases import Leases
 from router.store.mailbox import Mailboxes
+from router.store.members import Members
 from router.store.timers import Timers
 from tests.simulation.context import PROJECT, Context
 from tests.simulation.store import (
@@ -40,7 +42,9 @@ class AppServer:
         mailboxes, routing = _stages(context, server, "api")
         entropy, now_ms = context.entropy, context.now_ms
         self._sender = Sender(mailboxes, routing, context.metrics, now_ms, entropy)
-        self._registration = Registration(mailboxes, routing, now_ms, entropy, "local")
+        # No device of the simulation has a user: no list is asked for.
+        bindings = Bindings(cast("Members", mailboxes), now_ms, entropy)
+        self._registration = Registration(mailboxes, routing, now_ms, entropy, "local", bindings)
         self._tokens: dict[DeviceId, str] = {}
         self._sent = 0
         self.busy = 0

@@ -12,6 +12,7 @@ from gateway.api.request import Call, digest, reply
 from gateway.api.routing import Access, Route
 from gateway.api.services import Services
 from gateway.api.times import rfc3339, rfc3339_or_none
+from router.cast import Casting
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import DeviceId, MessageId, ProjectId, parse_message_id, parse_token
 from router.model.message import Message
@@ -74,8 +75,9 @@ class Occurrence(msgspec.Struct, frozen=True, omit_defaults=True):
 class Status(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of a message; `counts` is the number of devices per event.
 
-    Of a message to a topic `state` is `in_progress` or `done`, `deliveries` holds about a hundred
-    devices at the most, and none where its sender did not ask for receipts of each device.
+    Of a message to many devices `state` is `in_progress` or `done`. Of one to a topic `deliveries`
+    holds about a hundred devices at the most, and none where its sender did not ask for receipts of
+    each device.
     """
 
     name: str
@@ -87,6 +89,8 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True):
     deliveries: list[Delivery]
     timeline: list[Occurrence]
     topic: str = ""
+    user: str = ""
+    group: str = ""
     send_at: datetime | None = None
     collapse_key: str = ""
 
@@ -108,7 +112,7 @@ def routes(services: Services) -> list[Route]:
             detail="With `validate_only` everything is checked and nothing is sent. The header "
             "`Idempotency-Key` (or `idempotency_key`) makes a repeat within 24 hours answer the "
             "first result. A message to a `topic` is stored once, and goes to all that "
-            "subscribe to it.",
+            "subscribe to it; one to a `user` or a `group` enters the mailbox of each device.",
         ),
         Route(
             "POST",
@@ -148,6 +152,7 @@ class _Handlers:
         self._auth = services.authenticator
         self._sender = services.sender
         self._publisher = services.publisher
+        self._caster = services.audiences.caster
         self._mailboxes = services.mailboxes
         self._messages = services.messages
         self._sends = services.metrics.sends
@@ -203,6 +208,8 @@ class _Handlers:
         found = await self._messages.status(message)
         if found is None or found.project != project:
             raise _unknown()
+        if found.audience is not None:
+            return reply(_status_of_many(await self._caster.status(found), call.now_ms))
         receivers: dict[DeviceId, Event] = {}
         if found.per_device and found.topic is not None:
             receivers = await self._messages.receivers(message)
@@ -214,11 +221,16 @@ class _Handlers:
         found = await self._sender.cancel(project, _message_id(call))
         if found is None:
             raise _unknown()
+        if found.audience is not None:
+            return reply(_status_of_many(found, call.now_ms))
         return reply(_status(found, call.now_ms, {}))
 
     async def _accept(self, project: ProjectId, item: Item) -> MessageId:
-        """Store a message for its device or its topic."""
+        """Store a message for its device, its topic, its user or its group."""
         message = item.message
+        if message.audience is not None:
+            casting = Casting(message.audience, message, item.idempotency_key, item.digest)
+            return await self._caster.cast(project, casting)
         if message.topic is not None:
             publication = Publication(message.topic, message, item.idempotency_key, item.digest)
             return await self._publisher.publish(project, publication)
@@ -229,18 +241,26 @@ class _Handlers:
     async def _accept_batch(
         self, project: ProjectId, items: list[Item]
     ) -> list[MessageId | PushError]:
-        """Store several, those to devices and those to topics each in their order."""
+        """Store several: those to topics, to devices, to users and groups each in their order."""
         topics = {
             index: Publication(item.message.topic, item.message, item.idempotency_key, item.digest)
             for index, item in enumerate(items)
             if item.message.topic is not None
         }
-        if not topics:
+        casts = {
+            index: Casting(item.message.audience, item.message, item.idempotency_key, item.digest)
+            for index, item in enumerate(items)
+            if item.message.audience is not None
+        }
+        if not topics and not casts:
             return await self._sender.send_batch(project, items) if items else []
-        devices = [index for index in range(len(items)) if index not in topics]
+        devices = [
+            index for index in range(len(items)) if index not in topics and index not in casts
+        ]
         published = await self._publisher.publish_batch(project, list(topics.values()))
         sent = await self._sender.send_batch(project, [items[index] for index in devices])
-        outcomes = dict(zip((*topics, *devices), (*published, *sent), strict=True))
+        cast = await self._caster.cast_batch(project, list(casts.values()))
+        outcomes = dict(zip((*topics, *devices, *casts), (*published, *sent, *cast), strict=True))
         return [outcomes[index] for index in range(len(items))]
 
     def _count(self, error: PushError) -> None:
@@ -262,6 +282,9 @@ class _Handlers:
     async def _check(self, project: ProjectId, message: Message) -> None:
         """Check the target of a message that is only validated; any topic will do."""
         if message.topic is not None:
+            return
+        if message.audience is not None:
+            await self._caster.check(project, message.audience)
             return
         token = parse_token(message.token)
         device = None if token is None else await self._mailboxes.device(token.device)
@@ -325,4 +348,29 @@ def _status(found: MessageStatus, now_ms: int, receivers: dict[DeviceId, Event])
         send_at=rfc3339_or_none(found.send_at_ms),
         collapse_key=found.collapse_key,
         topic=found.topic or "",
+    )
+
+
+def _status_of_many(found: MessageStatus, now_ms: int) -> Status:
+    """Add up where the copies of a message to a user or a group stand."""
+    counts: dict[str, int] = {}
+    occurrences = [(entry, DeviceId("")) for entry in found.timeline]
+    for copy in found.copies:
+        occurrences += [(entry, copy.device) for entry in copy.timeline]
+        for entry in copy.timeline:
+            counts[entry.event.value] = counts.get(entry.event.value, 0) + 1
+    if not found.copies:
+        counts = {entry.event.value: 1 for entry in found.timeline}
+    occurrences.sort(key=lambda one: one[0].time_ms)
+    whole = _status(found, now_ms, {})
+    return msgspec.structs.replace(
+        whole,
+        state="done" if found.is_done(now_ms) else "in_progress",
+        counts=counts,
+        deliveries=[Delivery(one.device, one.state.value, one.attempts) for one in found.copies],
+        timeline=[
+            Occurrence(entry.event.value, rfc3339(entry.time_ms), device, entry.detail)
+            for entry, device in occurrences
+        ],
+        **{found.target: "" if found.audience is None else found.audience.name},
     )

@@ -16,6 +16,7 @@ from router.model.hint import Deliver
 from router.model.ids import (
     DeviceId,
     MessageId,
+    is_cast,
     is_topic_message,
     parse_message_id,
     partition_of,
@@ -348,14 +349,14 @@ class Delivery:
         return Flight(seq=0, sent_ms=0, due_ms=0) if self._owns(message) else None
 
     def _owns(self, message: MessageId) -> bool:
-        """Tell whether the message can be this device's: it stands in the device's partition."""
+        """Tell whether the message can be this device's: it stands in the device's partition.
+
+        Of a message to a user or a group every device may have a copy.
+        """
         device = self.device
-        return (
-            device is not None
-            and parse_message_id(message) is not None
-            and not is_topic_message(message)
-            and partition_of_message(message) == partition_of(device)
-        )
+        if device is None or parse_message_id(message) is None or is_topic_message(message):
+            return False
+        return is_cast(message) or partition_of_message(message) == partition_of(device)
 
     def _refused(self, message: MessageId, due_ms: int) -> Flight | None:
         """Keep a nacked message back until `due_ms`; None for one that cannot be the device's."""

@@ -1,17 +1,17 @@
 -- Accept a message for one device.
 -- KEYS: mailbox index frames timers outbox status [idempotency]
--- ARGV: message device project nonce now expires collapse frame cap ack_timeout retention digest
+-- ARGV: message device project proof now expires collapse frame cap ack_timeout retention digest
 -- returns: {seq, shard, epoch}, {seq} without a route, {-1} unregistered, {-2} of another project,
 --   {-3} idempotency key used for another request, {-4, first message} repeated
 -- events: accepted; collapsed, dropped of others; expired where a TTL of 0 finds no route
 -- invariant: index, frames and status change together; a message id is taken once
 local mailbox, index, frames, timers, outbox, status, idempotency = unpack(keys)
-local message, device, project, nonce, now, expires, collapse, frame, cap, ack_timeout, retention,
+local message, device, project, proof, now, expires, collapse, frame, cap, ack_timeout, retention,
   digest = unpack(args)
 local answer = idempotency and answer_before(idempotency, digest, message)
 if answer then return answer end
 local known = call('HMGET', mailbox, 'p', 'n', 'seq', 'sh', 'ep')
-if not known[1] or known[2] ~= nonce then return {-1} end
+if not known[1] or not is_for(mailbox, known[2], proof) then return {-1} end
 if known[1] ~= project then return {-2} end
 local shard, epoch = known[4], tonumber(known[5])
 local seq = 0

@@ -4,6 +4,7 @@
 -- Layout:
 --   index member    <message>|<expires ms>|<collapse key>          score: seq
 --   status field i  <project>|<device>|<created ms>|<expires ms>|<send at ms>|<seq>|<collapse key>
+--   of a message to a user or a group each mailbox has a copy, whose id is <message>.<device>
 --   status field e:<event>  <ms> or <ms>|<detail>
 --   topic log       id <seq>-0, field h <message>|<expires ms>|<receipts>|<collapse key>, f frame
 --   outbox field r  <project>|<message>|<device>|<event>|<ms>|<accepted ms>|<sent ms>|<detail>
@@ -15,6 +16,7 @@ local BATCH = 100
 local ROUNDS = 8
 local OUTBOX_MAX = '1000000'
 local OUTBOX_CHECK = 97
+local MESSAGE_CHARACTERS = 27
 local IDEMPOTENCY_MS = '86400000'
 local TOPIC_MAX = 10000
 -- A topic's keys outlive its last message by so much: clocks of the APIs differ.
@@ -37,6 +39,7 @@ local function append(outbox, ...)
 end
 
 local function emit(outbox, project, message, device, event, time, accepted, sent, detail)
+  if #message > MESSAGE_CHARACTERS then message = string.sub(message, 1, MESSAGE_CHARACTERS) end
   append(outbox, 'r', project .. '|' .. message .. '|' .. device .. '|' .. event .. '|' .. time
     .. '|' .. accepted .. '|' .. sent .. '|' .. detail)
 end
@@ -54,6 +57,14 @@ local function answer_before(idempotency, digest, message)
   if seen ~= digest then return {-3} end
   if id ~= message then return {-4, id} end
   return nil
+end
+
+-- Tell whether a mailbox is the one that a message is for. Its proof is the nonce of the token; of
+-- a copy, a field of the mailbox and its value: `u:<user>`, or `ca:<when the device registered>`.
+local function is_for(mailbox, nonce, proof)
+  if nonce == proof then return true end
+  local field, value = string.match(proof, '^(%l+):(.+)$')
+  return field and call('HGET', mailbox, field) == value
 end
 
 -- Write the terminal event of a message: status and outbox.
@@ -233,5 +244,26 @@ local function topics_of(mailbox, count)
       out[#out + 1] = all[at + 1]
     end
   end
+  return out
+end
+
+-- List the members of a user or a group as `<device> <stamp> <device> <stamp>…`; nil where there is
+-- no such group. The field `#` of a group is not a member.
+local function members_of(members)
+  local found = call('HGETALL', members)
+  if #found == 0 and string.find(members, '^{%x+}:group:') then return nil end
+  local out = {}
+  for at = 1, #found, 2 do
+    if found[at] ~= '#' then
+      out[#out + 1] = found[at]
+      out[#out + 1] = found[at + 1]
+    end
+  end
+  return table.concat(out, ' ')
+end
+
+-- Append what `members_of` listed to `out`.
+local function devices_of(listed, out)
+  for word in string.gmatch(listed or '', '%S+') do out[#out + 1] = word end
   return out
 end

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.api.fcm_v1 import parse_batch, parse_duration, parse_send
+from router.model.audience import Audience, AudienceKind
 from router.model.errors import ErrorCode, PushError
 from router.model.message import (
     BridgeMode,
@@ -251,8 +252,18 @@ def test_a_target_is_required_and_a_token_or_a_topic_is_taken() -> None:
     assert faults({"topic": "not a name"}) == ["message.topic"]
     assert faults({"topic": ""}) == ["message.topic"]
     assert faults({"topic": "a", "send_at": "2026-12-01T00:00:00Z"}) == ["message.send_at"]
-    with pytest.raises(PushError, match="`token` and `topic` are accepted"):
-        send({"group": "family"})
+    with pytest.raises(PushError, match="`token`, `topic`, `user` and `group` are"):
+        send({"fid": "x"})
+
+
+def test_a_user_or_a_group_is_taken_alone() -> None:
+    assert send({"user": "a|b/c"}).audience == Audience(AudienceKind.USER, "a|b/c")
+    assert send({"group": "family"}).audience == Audience(AudienceKind.GROUP, "family")
+    assert send({"group": "family"}).receipts is ReceiptMode.DEVICE
+    assert faults({"user": ""}) == faults({"user": "x" * 129}) == ["message.user"]
+    assert faults({"user": "a", "token": TOKEN}) == ["message.user"]
+    assert faults({"group": "a|b"}) == ["message.group"]
+    assert faults({"topic": "a", "user": "b", "group": "c"}) == ["message.user", "message.group"]
 
 
 def test_a_topic_is_taken_with_or_without_its_prefix() -> None:

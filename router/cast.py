@@ -1,0 +1,247 @@
+"""From a valid message to a user or a group to a stored one, with a copy for each device.
+
+Before: `gateway.api.resources.messages`. After: `router.store.casts` with its `cast`, where it is
+accepted, then `router.spread`. What is sent to a token, a user and a group one after another
+arrives in this order, so the copies are made before the sender is answered. The device frame is
+encoded here, once for all devices.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+import structlog
+
+from router.model.audience import (
+    Accepted,
+    Audience,
+    AudienceKind,
+    CastEnvelope,
+    CastResult,
+    Spreading,
+)
+from router.model.errors import (
+    ErrorCode,
+    FieldViolation,
+    PushError,
+    StoreOutcomeUnknownError,
+    StoreUnavailableError,
+)
+from router.model.ids import ENTROPY_BYTES, MessageId, ProjectId, new_cast_id
+from router.model.message import Message
+from router.model.status import MessageStatus
+from router.policy.delivery import lifetime
+from router.policy.frame import message_frame, payload_bytes
+from router.policy.limits import payload_violation, schedule_violation
+from router.spread import Spreader
+from router.store.casts import Casts
+from router.store.link import Reply
+from router.store.members import Members
+from router.store.pipelined import pipelined
+
+_AT_ONCE: Final = 500
+"""Copies on their way to the store before the next messages of a batch are begun."""
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Casting(msgspec.Struct, frozen=True, gc=False):
+    """One message to a user or a group, with the idempotency key and digest of its own."""
+
+    audience: Audience
+    message: Message
+    idempotency_key: str = ""
+    digest: str = ""
+
+
+class Caster:
+    """Accepts messages to users and groups, and has them spread.
+
+    Args:
+        casts: where they are accepted.
+        members: who gets them.
+        spreader: makes the copies.
+        now_ms: the clock, epoch milliseconds.
+        entropy: gives so many random bytes.
+        withdraw: takes back, later, what may have been stored although its sender heard that
+            nothing was (`router.send`).
+    """
+
+    def __init__(
+        self,
+        casts: Casts,
+        members: Members,
+        spreader: Spreader,
+        now_ms: Callable[[], int],
+        entropy: Callable[[int], bytes],
+        withdraw: Callable[[ProjectId, MessageId], None],
+    ) -> None:
+        self._casts = casts
+        self._members = members
+        self._spreader = spreader
+        self._now_ms = now_ms
+        self._entropy = entropy
+        self._withdraw = withdraw
+
+    async def cast(self, project: ProjectId, casting: Casting) -> MessageId:
+        """Store one message; once this returns it is accepted.
+
+        Raises:
+            PushError: INVALID_ARGUMENT (payload above 4096 bytes, `send_at` too far ahead),
+                UNREGISTERED (no devices), NOT_FOUND (no such group), IDEMPOTENCY_KEY_REUSED.
+            StoreUnavailableError: the store is away; nothing was accepted.
+        """
+        (outcome,) = await self.cast_batch(project, [casting])
+        if isinstance(outcome, PushError):
+            raise outcome
+        return outcome
+
+    async def cast_batch(
+        self, project: ProjectId, castings: Sequence[Casting]
+    ) -> list[MessageId | PushError]:
+        """Store several messages: one pipeline accepts them, then their copies follow in order.
+
+        Returns:
+            For each, in order, its id or its own error.
+        """
+
+        def begin(casting: Casting) -> tuple[CastEnvelope, asyncio.Future[Reply]]:
+            envelope = self._envelope(project, casting)
+            return envelope, self._casts.begin_cast(envelope)
+
+        outcomes = await pipelined(castings, begin, self._accepted)
+        await self._spread_all([one for one in outcomes if not isinstance(one, PushError)])
+        return [one if isinstance(one, PushError) else one.message for one in outcomes]
+
+    async def status(self, found: MessageStatus) -> MessageStatus:
+        """Add to a status where the message stands for each device.
+
+        Raises:
+            StoreUnavailableError: the store is away.
+        """
+        return msgspec.structs.replace(found, copies=await self._casts.copies(found))
+
+    async def cancel(self, project: ProjectId, message: MessageId) -> MessageStatus | None:
+        """Take back what is still pending of a message.
+
+        Returns:
+            Its status after that, or None where the project has no such message.
+
+        Raises:
+            StoreUnavailableError: the store is away.
+        """
+        found = await self._spreader.cancel(project, message)
+        return None if found is None else await self.status(found)
+
+    async def check(self, project: ProjectId, audience: Audience) -> None:
+        """Check that a message would be accepted, as far as its target goes.
+
+        Raises:
+            PushError: as `cast`.
+        """
+        members = await self._members.listed(project, audience)
+        if members is None and audience.kind is AudienceKind.GROUP:
+            raise _refusal(CastResult.NO_GROUP, audience)
+        if not members:
+            raise _refusal(CastResult.NO_DEVICES, audience)
+
+    async def _accepted(self, envelope: CastEnvelope, reply: asyncio.Future[Reply]) -> Spreading:
+        """Give what is to be spread, without members where nothing is left to do."""
+        try:
+            accepted = self._casts.accepted(envelope, await reply)
+        except StoreOutcomeUnknownError:
+            # With a key its sender repeats the request and gets this very id.
+            if not envelope.idempotency_key:
+                self._withdraw(envelope.project, envelope.message)
+            raise
+        if accepted.result not in {CastResult.ACCEPTED, CastResult.REPEATED}:
+            raise _refusal(accepted.result, envelope.audience)
+        return _to_spread(envelope, accepted)
+
+    async def _spread_all(self, spreadings: Sequence[Spreading]) -> None:
+        """Make the copies in order, a part at once: others use the store's queue too."""
+        part: list[Spreading] = []
+        for spreading in spreadings:
+            part.append(spreading)
+            if sum(len(one.members) for one in part) >= _AT_ONCE:
+                await self._spread_part(part)
+                part = []
+        await self._spread_part(part)
+
+    async def _spread_part(self, part: Sequence[Spreading]) -> None:
+        # Each task enqueues its copies before it waits for anything: so they are made in order.
+        async with asyncio.TaskGroup() as tasks:
+            for spreading in part:
+                if spreading.members:
+                    tasks.create_task(self._spread(spreading))
+
+    async def _spread(self, spreading: Spreading) -> None:
+        """Make the copies; what the store does not take now, a worker does."""
+        try:
+            await self._spreader.spread(spreading)
+        except StoreUnavailableError:
+            _log.warning("cast.left_to_worker", message=spreading.message)
+        except PushError:
+            _log.exception("cast.failed", message=spreading.message)
+
+    def _envelope(self, project: ProjectId, casting: Casting) -> CastEnvelope:
+        """Fix everything that is stored: id, times, frame."""
+        message, audience, now_ms = casting.message, casting.audience, self._now_ms()
+        if (late := schedule_violation(message.send_at_ms, now_ms)) is not None:
+            raise _invalid(late)
+        identifier = new_cast_id(audience.partition(project), now_ms, self._entropy(ENTROPY_BYTES))
+        times = lifetime(now_ms, message.ttl_ms, message.send_at_ms)
+        sent_ms = times.send_at_ms or times.accepted_ms
+        try:
+            frame = message_frame(message, identifier, sent_ms, times.expires_ms)
+        except UnicodeEncodeError as error:
+            accepted = "text in Unicode; half of a surrogate pair is none"
+            raise _invalid(FieldViolation("message", accepted)) from error
+        if (large := payload_violation(payload_bytes(message))) is not None:
+            raise _invalid(large)
+        return CastEnvelope(
+            project=project,
+            audience=audience,
+            message=identifier,
+            frame=frame,
+            now_ms=times.accepted_ms,
+            # The store knows a TTL of 0 by this, for a scheduled message too.
+            expires_ms=times.expires_ms if message.ttl_ms else times.accepted_ms,
+            collapse_key=message.collapse_key,
+            send_at_ms=times.send_at_ms,
+            idempotency_key=casting.idempotency_key,
+            idempotency_digest=casting.digest,
+        )
+
+
+def _to_spread(envelope: CastEnvelope, accepted: Accepted) -> Spreading:
+    return Spreading(
+        project=envelope.project,
+        audience=envelope.audience,
+        message=accepted.message,
+        frame=envelope.frame,
+        accepted_ms=envelope.now_ms,
+        expires_ms=envelope.expires_ms,
+        members=accepted.members,
+        collapse_key=envelope.collapse_key,
+    )
+
+
+def _refusal(result: CastResult, audience: Audience) -> PushError:
+    if result is CastResult.NO_GROUP:
+        return PushError(ErrorCode.NOT_FOUND, "message.group: the project has no such group.")
+    if result is CastResult.KEY_REUSED:
+        return PushError(
+            ErrorCode.IDEMPOTENCY_KEY_REUSED,
+            "The idempotency key was used for another request; take a new key.",
+        )
+    return PushError(
+        ErrorCode.UNREGISTERED,
+        f"message.{audience.kind.value}: has no registered device. Nothing was accepted.",
+    )
+
+
+def _invalid(violation: FieldViolation) -> PushError:
+    message = f"{violation.field}: {violation.description}"
+    return PushError(ErrorCode.INVALID_ARGUMENT, message, violations=(violation,))
