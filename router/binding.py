@@ -90,8 +90,7 @@ class Bindings:
         Raises:
             StoreUnavailableError: the store is away.
         """
-        (holder,) = await self._members.holders([device])
-        return holder.user
+        return (await self._members.users([device])).get(device, "")
 
     async def devices(self, project: ProjectId, user: str) -> list[DeviceId]:
         """Give a user's devices, and remove what is in the list and no longer the user's.

@@ -96,13 +96,13 @@ class ApiClient:
         body = await self._call("POST", "/webhooks", {"url": url})
         return msgspec.json.decode(body, type=_Webhook).secret
 
-    async def call(self, method: str, path: str) -> bytes:
+    async def call(self, method: str, path: str, body: object = None) -> bytes:
         """Make a call below the project, and give the JSON that answers it.
 
         Raises:
             PushError: it was refused, or the API is away.
         """
-        return await self._call(method, path, None)
+        return await self._call(method, path, body)
 
     async def _call(self, method: str, path: str, body: object) -> bytes:
         data = None if body is None else msgspec.json.encode(body)

@@ -16,6 +16,7 @@ from router.model.ids import Partition
 from router.store.callbacks import Lanes
 from router.store.connection import Store
 from router.store.dead_letters import Bounds, DeadLetters
+from router.store.members import Members
 from router.store.outbox import Outbox
 from router.store.webhooks import Webhooks
 
@@ -52,6 +53,7 @@ def callbacks_of(
         lanes,
         letters,
         directory,
+        Members(store),
         metrics,
         now_ms,
         new_id,

@@ -1,5 +1,6 @@
 """What callbacks say, as JSON: written once, when an event leaves the outbox."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,6 +14,7 @@ _json = msgspec.json.Encoder()
 _SENT: Final = Event.SENT.value.encode()
 _UPSTREAM: Final = Event.UPSTREAM.value.encode()
 _UNREGISTERED: Final = Event.UNREGISTERED.value.encode()
+_NOBODY: Final[Mapping[bytes, bytes]] = {}
 _ENGAGEMENT: Final = frozenset(event.value.encode() for event in ENGAGEMENT)
 
 
@@ -45,22 +47,31 @@ class Bodies:
     def __init__(self) -> None:
         self._times = Times()
 
-    def read(self, record: bytes, data: bytes) -> Told:
+    @staticmethod
+    def device_of(record: bytes) -> bytes:
+        """Give the device of an entry that tells receipts; empty where there is none."""
+        _, _, device, event, _ = record.split(b"|", 4)
+        return b"" if event in {_UPSTREAM, _UNREGISTERED} else device
+
+    def read(self, record: bytes, data: bytes, users: Mapping[bytes, bytes] = _NOBODY) -> Told:
         """Write what an entry of the outbox tells.
 
         Args:
             record: its field `r`; ids and events are plain, only the detail needs to be quoted.
             data: its field `x`, JSON.
+            users: by device, for receipts; each in JSON.
         """
         project, message, device, event, time, _, sent, detail = record.split(b"|", 7)
         if event == _UPSTREAM:
             return Told(Kind.MESSAGE, (self._message(project, device, int(time), detail, data),))
         if event == _UNREGISTERED:
             return Told(Kind.UNREGISTERED, (self._unregistered(project, device, int(time)),))
-        last = self._receipt(message, device, event, int(time), detail)
+        whose = users.get(device, b"")
+        last = self._receipt(message, device, whose, event, int(time), detail)
         if sent == b"0":
             return Told(Kind.RECEIPTS, (last,))
-        return Told(Kind.RECEIPTS, (self._receipt(message, device, _SENT, int(sent), b""), last))
+        first = self._receipt(message, device, whose, _SENT, int(sent), b"")
+        return Told(Kind.RECEIPTS, (first, last))
 
     def around(self, project: ProjectId, now_ms: int) -> tuple[bytes, bytes]:
         """Give what stands before and after the receipts of a `message.receipts`."""
@@ -68,12 +79,19 @@ class Bodies:
         return head + b',"receipts":[', b"]}}"
 
     def _receipt(
-        self, message: bytes, device: bytes, event: bytes, time_ms: int, detail: bytes
+        self,
+        message: bytes,
+        device: bytes,
+        user: bytes,
+        event: bytes,
+        time_ms: int,
+        detail: bytes,
     ) -> bytes:
         time = self._times.of(time_ms).encode()
-        text = b'{"message_id":"%b","device_id":"%b","event":"%b","time":"%b"' % (
+        text = b'{"message_id":"%b","device_id":"%b"%b,"event":"%b","time":"%b"' % (
             message,
             device,
+            b',"user":' + user if user else b"",
             event,
             time,
         )

@@ -7,17 +7,18 @@ A worker that dies between the two repeats nothing. Without any webhook there is
 round of a partition costs nothing at all.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from router.callbacks.bodies import Bodies, Told
 from router.callbacks.directory import Directory
-from router.model.ids import Partition
+from router.model.ids import DeviceId, Partition
 from router.model.webhook import BATCH, LANES, DeadLetter, Kind, Webhook, lane_of
 from router.store.callbacks import FULL, LINGER_MS, Lanes, Source, element
 from router.store.dead_letters import DeadLetters
+from router.store.members import Members
 from router.store.outbox import Outbox, RawEntry
 from router.telemetry.metrics import Metrics
 
@@ -42,6 +43,7 @@ class Feed:
         lanes: where they go.
         letters: where what finds no room goes.
         directory: who wants what.
+        members: whose a device is.
         metrics: counts what found no room.
         now_ms: the clock, epoch milliseconds.
         new_id: makes the id of a callback.
@@ -54,6 +56,7 @@ class Feed:
         lanes: Lanes,
         letters: DeadLetters,
         directory: Directory,
+        members: Members,
         metrics: Metrics,
         now_ms: Callable[[], int],
         new_id: Callable[[], str],
@@ -63,6 +66,7 @@ class Feed:
         self._lanes = lanes
         self._letters = letters
         self._directory = directory
+        self._members = members
         self._metrics = metrics
         self._now_ms = now_ms
         self._new_id = new_id
@@ -97,7 +101,8 @@ class Feed:
                 return False
             # After the read: a webhook hears of all that happened since its call was answered.
             await directory.refresh()
-            for webhook, items in self._sort(read).values():
+            users = await self._users(read)
+            for webhook, items in self._sort(read, users).values():
                 await self._push(webhook, partition, items)
             await self._outbox.advance(partition, GROUP, read[-1][0])
         except Exception:
@@ -112,14 +117,34 @@ class Feed:
             await self._outbox.close_group(partition, GROUP)
             self._open[partition] = False
 
-    def _sort(self, read: Sequence[RawEntry]) -> dict[str, tuple[Webhook, list[_Item]]]:
+    async def _users(self, read: Sequence[RawEntry]) -> dict[bytes, bytes]:
+        """Look up whose the devices of receipts are, each once; devices of nobody are left out.
+
+        What is told of an entry is written once, and does not change when a callback is repeated.
+        """
+        wanting = {
+            project
+            for project, webhooks in self._directory.by_project.items()
+            if any(Kind.RECEIPTS in webhook.events for webhook in webhooks)
+        }
+        devices = {
+            self._bodies.device_of(record)
+            for _, record, _ in read
+            if record[: record.index(b"|")] in wanting
+        }
+        found = await self._members.users([DeviceId(one.decode()) for one in devices if one])
+        return {device.encode(): msgspec.json.encode(user) for device, user in found.items()}
+
+    def _sort(
+        self, read: Sequence[RawEntry], users: Mapping[bytes, bytes]
+    ) -> dict[str, tuple[Webhook, list[_Item]]]:
         wanted: dict[str, tuple[Webhook, list[_Item]]] = {}
         by_project = self._directory.by_project
         for entry, record, data in read:
             webhooks = by_project.get(record[: record.index(b"|")])
             if webhooks is None:
                 continue
-            item = _Item(entry, self._bodies.read(record, data))
+            item = _Item(entry, self._bodies.read(record, data, users))
             for webhook in webhooks:
                 if item.told.kind in webhook.events:
                     wanted.setdefault(webhook.id, (webhook, []))[1].append(item)

@@ -89,6 +89,13 @@ class Members:
 
     # Users.
 
+    async def users(self, devices: Sequence[DeviceId]) -> dict[DeviceId, UserName]:
+        """Give whose each of some devices is, without those that are nobody's."""
+        batch = self._store.batch
+        asked = [(device, batch.call("HGET", keys.mailbox(device), "u")) for device in devices]
+        found = [(device, text(await reply)) for device, reply in asked]
+        return {device: UserName(user) for device, user in found if user}
+
     async def add_to_user(
         self, project: ProjectId, user: UserName, member: Member, limit: int
     ) -> bool:

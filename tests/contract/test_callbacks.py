@@ -8,6 +8,7 @@ from router.model.errors import PushError
 from router.model.ids import all_partitions, partition_of
 from router.model.webhook import Kind, lane_of, partition_of_webhook
 from router.policy.callbacks import LAST_MS
+from router.registration import DeviceSpec
 from router.store import keys
 from tests.contract.callback_stage import callback_stage, until_receipts
 from tests.contract.router_stages import to
@@ -37,6 +38,20 @@ async def test_what_became_of_messages_is_told_in_order_and_verifies(fresh_store
         assert len(receiver.taken) < 4 * 30
         assert len({taken.id for taken in receiver.taken}) == len(receiver.taken)
         await eventually(lambda: stage.metric("pushwire_callback_receipts_total") == 360)
+
+
+async def test_receipts_name_the_user_of_their_device(fresh_store_url: str) -> None:
+    async with callback_stage(fresh_store_url) as stage, receiving() as receiver, stage.worker():
+        await stage.webhook(receiver)
+        spec = DeviceSpec(platform="python", user='a"b')
+        owned = await stage.registration.register(stage.project, spec)
+        nobodys = await stage.register()
+        for device in (owned, nobodys):
+            await stage.delivered(device, 2)
+        await until_receipts(receiver, 2 * 2 * 3)
+        receiver.check()
+        whose = {(r["device_id"], r.get("user")) for r in receiver.receipts}
+        assert whose == {(owned.device_id, 'a"b'), (nobodys.device_id, None)}
 
 
 async def test_a_message_from_a_device_and_the_end_of_a_device_are_told(

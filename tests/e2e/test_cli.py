@@ -79,6 +79,63 @@ async def test_a_message_by_commands_alone(gateway: RunningGateway, tmp_path: Pa
     assert "delivered" in out
 
 
+async def test_groups_users_and_topics_by_commands_alone(gateway: RunningGateway) -> None:
+    _, first = await gateway.call("POST", "/devices", {"platform": "x", "user": "anna"})
+    _, second = await gateway.call("POST", "/devices", {"platform": "x"})
+
+    async def run(*words: str) -> tuple[int, str, str]:
+        return await pushwire(
+            *words,
+            *("--data-dir", str(gateway.data_dir)),
+            environment={
+                "PUSHWIRE_PROJECT": gateway.project,
+                "PUSHWIRE_API_KEY": gateway.api_key,
+            },
+        )
+
+    made = await run("group", "create", "family", str(first["token"]))
+    assert made == (0, "family: create 1\n", "")
+    assert (await run("group", "add", "family", str(second["token"])))[0] == 0
+    code, out, _ = await run("group", "show", "family", "--json")
+    assert code == 0
+    everybody = sorted([str(first["device_id"]), str(second["device_id"])])
+    assert json.loads(out)["devices"] == everybody
+    code, _, err = await run("group", "remove", "family", str(second["token"]), "nonsense")
+    assert (code, "nonsense: No device has this token" in err) == (1, True)
+    assert (await run("group", "show", "family"))[1] == f"{first['device_id']}\n"
+    assert "family" in (await run("group", "list"))[1]
+    for target in (("--group", "family"), ("--user", "anna"), ("--topic", "news")):
+        code, out, err = await run("send", *target, "--title", "Hello")
+        assert code == 0, err
+        assert (await gateway.status(out.strip()))["target"] == target[0][2:]
+    assert (await run("group", "delete", "family"))[0] == 0
+    code, _, err = await run("send", "--group", "family", "--title", "Hello")
+    assert (code, "no such group" in err) == (1, True)
+
+
+async def test_webhooks_by_commands_alone(gateway: RunningGateway) -> None:
+    async def run(*words: str) -> tuple[int, str, str]:
+        return await pushwire(
+            "webhook",
+            *words,
+            *("--project", gateway.project, "--api-key", gateway.api_key),
+            *("--data-dir", str(gateway.data_dir)),
+        )
+
+    code, out, err = await run(
+        "add", "https://example.com/x", "--event", "device.message", "--json"
+    )
+    assert code == 0, err
+    made = json.loads(out)
+    assert made["secret"].startswith("whsec_")
+    assert made["events"] == ["device.message"]
+    code, out, _ = await run("list")
+    assert (code, made["id"] in out, "secret" in out) == (0, True, False)
+    assert (await run("remove", made["id"]))[0] == 0
+    assert made["id"] not in (await run("list"))[1]
+    assert (await run("remove", made["id"]))[0] == 1
+
+
 async def test_refusals_of_the_api_are_one_line(gateway: RunningGateway) -> None:
     code, out, err = await pushwire(
         *("send", "not-a-token", "--title", "x", "--data-dir", str(gateway.data_dir)),

@@ -8,10 +8,11 @@ from gateway.cli.arguments import add_common, settings_of, unicode_text
 from gateway.cli.stores import run_async
 from gateway.cli.terminal import Terminal
 from gateway.settings import Settings
+from router.model.errors import ErrorCode, PushError
 from router.model.message import Priority
 
 NAME: Final = "send"
-HELP: Final = """Send a message to a device.
+HELP: Final = """Send a message to a device, a topic, a user or a group.
 
 Prints the message's id once it is stored.
 
@@ -20,14 +21,29 @@ Prints the message's id once it is stored.
     pushwire send TOKEN --data order=17 --data state=ready --ttl 3600
     pushwire send TOKEN --title Score --collapse-key match-4 --priority high
     pushwire send TOKEN --title "Now or never" --ttl 0
+    pushwire send --topic news --title Hello
+    pushwire send --condition "'a' in topics && 'b' in topics" --title Hello
+    pushwire send --user anna --title Hello
+    pushwire send --group family --title Hello
 """
+_FLAGS: Final = {
+    "topic": "to all devices that subscribe to a topic",
+    "condition": "to those that subscribe to the topics that a condition asks for",
+    "user": "to all devices of a user",
+    "group": "to all devices of a group",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "token", type=unicode_text, help="the device's address, as its registration gave it"
+        "token",
+        nargs="?",
+        type=unicode_text,
+        help="the device's address, as its registration gave it; or one of the next four",
     )
+    for name, help_text in _FLAGS.items():
+        parser.add_argument(f"--{name}", type=unicode_text, help=help_text)
     parser.add_argument("--title", type=unicode_text, help="title of the notification")
     parser.add_argument("--body", type=unicode_text, help="text of the notification")
     parser.add_argument(
@@ -61,7 +77,7 @@ async def _send(args: argparse.Namespace, settings: Settings, message: dict[str,
 
 
 def _message(args: argparse.Namespace) -> dict[str, object]:
-    message: dict[str, object] = {"token": args.token}
+    message: dict[str, object] = _target(args)
     shown = {name: getattr(args, name) for name in ("title", "body") if getattr(args, name)}
     if shown:
         message["notification"] = shown
@@ -73,6 +89,19 @@ def _message(args: argparse.Namespace) -> dict[str, object]:
         if getattr(args, name):
             message[name] = getattr(args, name)
     return message
+
+
+def _target(args: argparse.Namespace) -> dict[str, object]:
+    given = {name: getattr(args, name) for name in ("token", *_FLAGS)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) != 1:
+        names = [name if name == "token" else f"--{name}" for name in given]
+        found = f"these are {len(given)}: {', '.join(names)}" if given else "there is none"
+        raise PushError(
+            ErrorCode.INVALID_ARGUMENT,
+            "takes one target, a token or --topic, --condition, --user or --group; " + found,
+        )
+    return given
 
 
 def _pair(text: str) -> tuple[str, str]:

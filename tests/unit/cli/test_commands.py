@@ -17,6 +17,7 @@ _EXPECTED = {
     "demo",
     "device",
     "doctor",
+    "group",
     "loadtest",
     "message",
     "project",
@@ -24,6 +25,7 @@ _EXPECTED = {
     "serve",
     "settings",
     "shard",
+    "webhook",
     "worker",
 }
 
@@ -107,3 +109,20 @@ def test_bad_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["settings", "--shards", "0"]) == 2
     err = capsys.readouterr().err
     assert err == "pushwire settings: --shards: accepts a whole number from 1 to 64, not '0'\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "there is none"),
+        (["t", "--user", "u"], "these are 2: token, --user"),
+        (["--topic", "a", "--group", "b"], "these are 2: --topic, --group"),
+    ],
+)
+def test_a_message_has_one_target(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["send", *words, "--project", "p", "--api-key", "k"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("pushwire send: takes one target, a token or --topic, --condition")
+    assert err.endswith(f"; {says}\n")

@@ -44,6 +44,19 @@ def test_a_delivery_that_tells_of_its_sending_is_two_receipts() -> None:
     assert json.loads(told.parts[0])["time"] == "2025-11-24T16:00:00.002Z"
 
 
+def test_a_receipt_names_the_user_of_its_device() -> None:
+    users = {b"dev1": json.dumps('a"|b').encode(), b"dev2": b'"other"'}
+    told = Bodies().read(record("delivered", sent=NOW - 3), b"", users)
+    assert [json.loads(part)["user"] for part in told.parts] == ['a"|b'] * 2
+    assert "user" not in json.loads(Bodies().read(record("sent"), b"").parts[0])
+
+
+@pytest.mark.parametrize("event", ["upstream", "unregistered"])
+def test_what_is_no_receipt_asks_for_no_user(event: str) -> None:
+    assert Bodies.device_of(record(event)) == b""
+    assert Bodies.device_of(record("sent", "a|b")) == b"dev1"
+
+
 def test_around_receipts_stands_a_body() -> None:
     head, tail = Bodies().around(ProjectId("demo"), NOW)
     body = json.loads(head + b'{"a":1},{"a":2}' + tail)
