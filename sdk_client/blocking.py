@@ -244,6 +244,14 @@ class BlockingDevice:
         """Get a new token: `Device.rotate_token`."""
         return self._thread.call(self._device.rotate_token(), None)
 
+    def set_user(self, user_token: str) -> None:
+        """Say whose device it is: `Device.set_user`."""
+        self._thread.call(self._device.set_user(user_token), None)
+
+    def clear_user(self) -> None:
+        """Say that the device is nobody's: `Device.clear_user`."""
+        self._thread.call(self._device.clear_user(), None)
+
     def unregister(self) -> None:
         """End the registration for good: `Device.unregister`."""
         self._thread.call(self._device.unregister(), None)

@@ -87,6 +87,11 @@ class Core:
         self.state.replace(token=token)
         return token
 
+    async def change(self, about: Mapping[str, object]) -> None:
+        """Change what the gateway knows of the device."""
+        found = self.registration
+        await self.api.change(found.device_id, found.credential, about)
+
     async def unregister(self) -> None:
         """End the registration."""
         found = self.registration

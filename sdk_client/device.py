@@ -68,6 +68,7 @@ class Device:
             about={"platform": platform, **{key: given[key] for key in _ABOUT if key in given}},
             device_id=spec.get("device_id", ""),
             device_url=spec.get("device_url", ""),
+            user_token=spec.get("user_token", ""),
         )
         await ensure_registered(Api(wish.url, project, spec.get("tls")), stored, wish)
         return cls(Core(stored, spec))
@@ -159,6 +160,22 @@ class Device:
             StateError: the state file cannot be written.
         """
         return await self._core.rotate_token()
+
+    async def set_user(self, user_token: str) -> None:
+        """Say whose device it is, by a token that the app server signed: after a sign-in.
+
+        Raises:
+            ApiError: the API refused it or could not be reached.
+        """
+        await self._core.change({"user_token": user_token})
+
+    async def clear_user(self) -> None:
+        """Say that the device is nobody's: at a sign-out.
+
+        Raises:
+            ApiError: the API refused it or could not be reached.
+        """
+        await self._core.change({"user": ""})
 
     async def unregister(self) -> None:
         """End the registration for good: what is pending is dropped, the state file is removed.

@@ -1,7 +1,7 @@
 """Which registration a device has: the one that its state file holds, or a new one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sdk_client.api import Api
@@ -22,6 +22,7 @@ class Wish:
     """What the device says of itself, `platform` included."""
     device_id: str = ""
     device_url: str = ""
+    user_token: str = field(default="", repr=False)
 
 
 async def ensure_registered(api: Api, state: StateFile, wish: Wish) -> None:
@@ -44,16 +45,18 @@ def _fits(found: Registration, wish: Wish) -> bool:
 async def _is_current(api: Api, state: StateFile, found: Registration, wish: Wish) -> bool:
     """Bring a registration up to date; False where the gateway has it no more.
 
-    While the API is away the device keeps what it has: the next start tries again.
+    While the API is away the device keeps what it has: the next start tries again. A new user must
+    not be lost so: then it is an error.
     """
     changed = {key: value for key, value in wish.about.items() if found.about.get(key) != value}
-    if changed:
+    proof = {"user_token": wish.user_token} if wish.user_token else {}
+    if changed or proof:
         try:
-            await api.change(found.device_id, found.credential, changed)
+            await api.change(found.device_id, found.credential, {**changed, **proof})
         except ApiError as error:
             if error.http_status in _UNKNOWN_DEVICE and "user" not in changed:
                 return False
-            if not error.retryable:
+            if proof or not error.retryable:
                 raise
         else:
             found = replace(found, about={**found.about, **changed})
@@ -65,7 +68,8 @@ async def _is_current(api: Api, state: StateFile, found: Registration, wish: Wis
 
 
 async def _register(api: Api, state: StateFile, wish: Wish) -> None:
-    body = {**wish.about, "device_id": wish.device_id} if wish.device_id else wish.about
+    more = {"device_id": wish.device_id, "user_token": wish.user_token}
+    body = {**wish.about, **{key: value for key, value in more.items() if value}}
     made = await api.register(wish.client_key, body)
     state.save(
         Registration(

@@ -40,7 +40,7 @@ class About(TypedDict, total=False):
     region: str
     attributes: Mapping[str, str]
     user: str
-    """Whose device it is; the gateway takes it from app servers only."""
+    """Whose device it is; the gateway takes it from app servers only: see `user_token`."""
     bridge: Mapping[str, object]
 
 
@@ -49,3 +49,5 @@ class Spec(Settings, About, total=False):
 
     device_id: str
     """An id of the device's own choice: 16 to 64 of `[A-Za-z0-9_-]`."""
+    user_token: str
+    """Proves whose device it is: signed by your app server. It is not kept in the state file."""

@@ -20,6 +20,7 @@ from gateway.api.projects_service import ProjectsService
 from gateway.api.request import Call
 from gateway.api.routing import Access, Route, Routes
 from gateway.api.services import Services
+from gateway.api.user_tokens import UserTokens
 from gateway.process import Clock, Entropy, RoleContext, opening
 from gateway.settings import Durability, Settings
 from router.callbacks.endpoints import Endpoints
@@ -187,6 +188,7 @@ async def services_of(
             ),
             endpoints=_endpoints(settings, store, clock, entropy),
             authenticator=Authenticator(projects, mailboxes, settings.admin_key, clock.monotonic),
+            user_tokens=UserTokens(projects),
         )
         async with _working(sender, routing):
             yield services

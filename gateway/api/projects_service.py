@@ -14,13 +14,15 @@ from gateway.api.auth import API_KEY_PREFIX, CLIENT_KEY_PREFIX
 from gateway.api.violations import refuse
 from router.model.errors import ErrorCode, FieldViolation, PushError
 from router.model.ids import SECRET_BYTES, ProjectId, new_secret, parse_project_id, secret_hash
-from router.model.project import ApiKey, Project, Scope, ServiceAccount
+from router.model.project import ApiKey, Project, Scope, ServiceAccount, UserSecret
 from router.store.projects import Projects
 
 _RSA_BITS: Final = 2048
 _HINT_CHARACTERS: Final = 8
 _KEY_ID_CHARACTERS: Final = 16
 ALL_SCOPES: Final = frozenset(Scope)
+USER_SECRET_PREFIX: Final = "pwu_"  # noqa: S105 - how ours begin
+OVERLAP_S: Final = 86_400
 
 
 class CreatedProject(msgspec.Struct, frozen=True):
@@ -31,6 +33,15 @@ class CreatedProject(msgspec.Struct, frozen=True):
     """Secret: for app servers."""
     client_key: str
     """Public: goes into apps and lets devices register."""
+    user_secret: str
+    """Secret: app servers sign user tokens with it."""
+
+
+class RotatedUserSecret(msgspec.Struct, frozen=True):
+    """A new secret, shown this once; the one before is valid until then, 0 where there is none."""
+
+    user_secret: str
+    previous_until_ms: int
 
 
 class CreatedKey(msgspec.Struct, frozen=True):
@@ -86,7 +97,23 @@ class ProjectsService:
             )
         api_key = await self.create_key(project_id, ALL_SCOPES, client=False)
         client_key = await self.create_key(project_id, frozenset({Scope.DEVICES}), client=True)
-        return CreatedProject(project_id, api_key.secret, client_key.secret)
+        rotated = await self.rotate_user_secret(project_id, 0)
+        return CreatedProject(project_id, api_key.secret, client_key.secret, rotated.user_secret)
+
+    async def rotate_user_secret(self, project: ProjectId, overlap_s: int) -> RotatedUserSecret:
+        """Give a project a new user secret; the newest one before stays valid for so many seconds.
+
+        Raises:
+            PushError: NOT_FOUND, UNAVAILABLE.
+        """
+        await self.require(project)
+        now_ms = self._now_ms()
+        until_ms = now_ms + overlap_s * 1000
+        before = await self._projects.user_secrets(project)
+        kept = [UserSecret(one.value, until_ms) for one in before[:1] if overlap_s]
+        value = USER_SECRET_PREFIX + new_secret(self._entropy(SECRET_BYTES))
+        await self._projects.put_user_secrets(project, [UserSecret(value), *kept])
+        return RotatedUserSecret(value, until_ms if kept else 0)
 
     async def create_key(
         self, project: ProjectId, scopes: frozenset[Scope], *, client: bool

@@ -5,6 +5,7 @@ import msgspec
 from gateway.api.audiences import Audiences
 from gateway.api.auth import Authenticator
 from gateway.api.projects_service import ProjectsService
+from gateway.api.user_tokens import UserTokens
 from gateway.process import Clock, Entropy
 from gateway.settings import Settings
 from router.callbacks.endpoints import Endpoints
@@ -40,3 +41,4 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     registration: Registration
     endpoints: Endpoints
     authenticator: Authenticator
+    user_tokens: UserTokens

@@ -23,6 +23,13 @@ class Project(msgspec.Struct, frozen=True):
     created_ms: int
 
 
+class UserSecret(msgspec.Struct, frozen=True):
+    """Signs the user tokens of a project; `until_ms` is 0 for the one in use, else its end."""
+
+    value: str
+    until_ms: int = 0
+
+
 class ApiKey(msgspec.Struct, frozen=True):
     """A key as it is stored: its SHA-256 hash and what it may do. `client` keys are public."""
 

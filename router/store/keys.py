@@ -151,6 +151,16 @@ def project_keys(identifier: ProjectId) -> str:
     return f"project:{identifier}:keys"
 
 
+def user_secrets(identifier: ProjectId) -> str:
+    """Give the key of a string: JSON, the secrets of a project's user tokens, the newest first."""
+    return f"project:{identifier}:user-secrets"
+
+
+def used_user_token(identifier: ProjectId, sha256: str) -> str:
+    """Give the key of a string: who used a token, by the hash of its `jti`, while it is valid."""
+    return f"project:{identifier}:jti:{sha256}"
+
+
 def api_key(sha256: str) -> str:
     """Hash: a key by the hash of its secret."""
     return f"key:{sha256}"

@@ -10,7 +10,7 @@ from typing import Final, TypeVar, cast
 import msgspec
 
 from router.model.ids import ProjectId
-from router.model.project import ApiKey, Project, Scope, ServiceAccount
+from router.model.project import ApiKey, Project, Scope, ServiceAccount, UserSecret
 from router.store import keys
 from router.store.connection import Store
 from router.store.link import Reply, fields
@@ -20,6 +20,7 @@ T = TypeVar("T")
 _FIELD: Final = "json"
 _project = msgspec.json.Decoder(Project)
 _key = msgspec.json.Decoder(ApiKey)
+_secrets = msgspec.json.Decoder(list[UserSecret])
 _account = msgspec.json.Decoder(ServiceAccount)
 
 
@@ -79,6 +80,7 @@ class Projects:
         for hashed in await self._key_hashes(project):
             await batch.call("DEL", keys.api_key(hashed))
         await batch.call("DEL", keys.project_keys(project))
+        await batch.call("DEL", keys.user_secrets(project))
         await batch.call("SREM", keys.PROJECTS, project)
         return existed
 
@@ -129,6 +131,24 @@ class Projects:
         """Give what the access token with this hash may do; None where it is over."""
         value = await self._store.batch.call("GET", keys.access_token(sha256))
         return _token.decode(value) if isinstance(value, bytes) else None
+
+    async def user_secrets(self, project: ProjectId) -> Sequence[UserSecret]:
+        """Give the secrets of a project's user tokens, the newest first; none before the first."""
+        value = await self._store.batch.call("GET", keys.user_secrets(project))
+        return _secrets.decode(value) if isinstance(value, bytes) else []
+
+    async def put_user_secrets(self, project: ProjectId, secrets: Sequence[UserSecret]) -> None:
+        """Keep these secrets of a project's user tokens, and no others."""
+        value = msgspec.json.encode(secrets)
+        await self._store.batch.call("SET", keys.user_secrets(project), value)
+
+    async def use_user_token(
+        self, project: ProjectId, jti_sha256: str, claim: str, ttl_ms: int
+    ) -> bool:
+        """Note that a token was used; False where another claim has used it before."""
+        key = keys.used_user_token(project, jti_sha256)
+        before = await self._store.batch.call("SET", key, claim, "NX", "GET", "PX", ttl_ms)
+        return before is None or before == claim.encode()
 
     async def _key_hashes(self, project: ProjectId) -> Sequence[str]:
         found = await self._store.batch.call("SMEMBERS", keys.project_keys(project))

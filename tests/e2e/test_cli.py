@@ -23,7 +23,16 @@ async def test_project_without_serve_starts_the_store_for_its_duration(tmp_path:
     code, out, err = await pushwire("project", "create", "My App", *where)
     assert (code, err) == (0, "")
     names = [line.split()[0] for line in out.splitlines()]
-    assert names == ["project", "api_key", "client_key"]
+    assert names == ["project", "api_key", "client_key", "user_secret"]
+    secret = out.splitlines()[3].split()[1]
+    code, out, _ = await pushwire("project", "rotate-user-secret", "my-app", *where)
+    rotated = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert rotated.keys() == {"user_secret", "previous_until"}
+    assert secret != rotated["user_secret"]
+    code, _, err = await pushwire(
+        "project", "rotate-user-secret", "my-app", "--overlap", "-1", *where
+    )
+    assert (code, "--overlap takes 0 to 604800 seconds" in err) == (1, True)
     code, out, _ = await pushwire("project", "list", "--json", *where)
     assert [project["id"] for project in json.loads(out)] == ["my-app"]
     code, out, err = await pushwire("project", "create", "my app", *where)

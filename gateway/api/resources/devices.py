@@ -17,7 +17,7 @@ from gateway.api.violations import refuse
 from gateway.settings import shown_host
 from router.model.device import Device
 from router.model.errors import ErrorCode, FieldViolation, PushError
-from router.model.ids import DeviceId, ProjectId, parse_device_id
+from router.model.ids import ENTROPY_BYTES, DeviceId, ProjectId, new_stamp, parse_device_id
 from router.registration import DeviceChanges, DeviceSpec
 
 
@@ -28,13 +28,15 @@ class _About(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     region: str | None = None
     attributes: dict[str, str] | None = None
     user: str | None = None
+    user_token: Annotated[str, Meta(description="a JWT that proves the user")] | None = None
     bridge: JsonObject | None = None
 
 
 class Registrant(_About):
     """A device to register; `device_id` is made where none is given.
 
-    `user` takes an API key, not a client key. `bridge` is not accepted yet.
+    `user` takes an API key; without one, a `user_token` says whose device it is. `bridge` is not
+    accepted yet.
     """
 
     platform: Annotated[str, Meta(description="a word such as android, ios, web, python")]
@@ -42,7 +44,10 @@ class Registrant(_About):
 
 
 class DeviceChange(_About):
-    """What to change; what is missing stays, an empty text clears."""
+    """What to change; what is missing stays, an empty text clears.
+
+    With the device's own credential `user` may be cleared, and is set by `user_token`.
+    """
 
     platform: str | None = None
 
@@ -124,6 +129,8 @@ class _Handlers:
         self._auth = services.authenticator
         self._mailboxes = services.mailboxes
         self._registration = services.registration
+        self._user_tokens = services.user_tokens
+        self._entropy = services.entropy
         self._settings = services.settings
 
     async def register(self, call: Call) -> Reply:
@@ -131,9 +138,9 @@ class _Handlers:
         caller = await self._auth.registrant(call, project)
         body = await call.json(Registrant)
         _refuse_later(body)
-        _refuse_user(body, caller)
         if caller.device is not None and body.device_id != caller.device:
             raise PushError(ErrorCode.PERMISSION_DENIED, "The credential is of another device.")
+        user = await self._user(call, project, body, caller)
         spec = DeviceSpec(
             platform=body.platform,
             device_id=body.device_id or "",
@@ -142,7 +149,7 @@ class _Handlers:
             timezone=body.timezone or "",
             region=body.region or "",
             attributes=body.attributes or {},
-            user=body.user or "",
+            user=user or "",
         )
         registered = await self._registration.register(project, spec, proved=not caller.client)
         return reply(
@@ -175,7 +182,7 @@ class _Handlers:
         project, device, caller = await self._owned(call)
         body = await call.json(DeviceChange)
         _refuse_later(body)
-        _refuse_user(body, caller)
+        user = await self._user(call, project, body, caller)
         changes = DeviceChanges(
             platform=body.platform,
             app_version=body.app_version,
@@ -183,7 +190,7 @@ class _Handlers:
             timezone=body.timezone,
             region=body.region,
             attributes=body.attributes,
-            user=body.user,
+            user=user,
         )
         return reply(_view(await self._registration.update(project, device, changes)))
 
@@ -196,6 +203,23 @@ class _Handlers:
         project, device, _ = await self._owned(call)
         return reply(NewToken(await self._registration.rotate_token(project, device)))
 
+    async def _user(
+        self, call: Call, project: ProjectId, body: _About, caller: Caller
+    ) -> str | None:
+        """Give whose device it is to be: as an app server says, or as a user token proves.
+
+        Others could take another user's messages.
+        """
+        if body.user_token is None:
+            if body.user and (caller.client or caller.device is not None):
+                text = "`user` takes an API key; a device proves its user by `user_token`."
+                raise PushError(ErrorCode.PERMISSION_DENIED, text)
+            return body.user
+        if body.user is not None:
+            raise refuse([FieldViolation("user", "is given beside `user_token`, which names it")])
+        claim = new_stamp(self._entropy.bytes(ENTROPY_BYTES))
+        return await self._user_tokens.user_of(project, body.user_token, claim, call.now_ms)
+
     async def _owned(self, call: Call) -> tuple[ProjectId, DeviceId, Caller]:
         project = call.project()
         device = parse_device_id(call.parameters[1])
@@ -207,12 +231,6 @@ class _Handlers:
 def _refuse_later(body: _About) -> None:
     if body.bridge is not None:
         raise refuse([FieldViolation("bridge", "is not accepted yet")])
-
-
-def _refuse_user(body: _About, caller: Caller) -> None:
-    """Let app servers alone say whose device it is: others could take another user's messages."""
-    if body.user and (caller.client or caller.device is not None):
-        raise PushError(ErrorCode.PERMISSION_DENIED, "`user` takes an API key.")
 
 
 def _view(device: Device) -> DeviceView:

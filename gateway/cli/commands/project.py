@@ -6,7 +6,13 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Final
 
-from gateway.api.projects_service import CreatedProject, ProjectsService, ServiceAccountFile
+from gateway.api.projects_service import (
+    OVERLAP_S,
+    CreatedProject,
+    ProjectsService,
+    RotatedUserSecret,
+    ServiceAccountFile,
+)
 from gateway.cli.api_client import api_url
 from gateway.cli.arguments import add_common, settings_of, unicode_text
 from gateway.cli.stores import open_store, run_async
@@ -19,6 +25,7 @@ from router.model.project import ApiKey, Project
 from router.store.projects import Projects
 
 NAME: Final = "project"
+_MAX_OVERLAP_S: Final = 604_800
 HELP: Final = """Make and list projects, their keys and service accounts.
 
 A project is one app: its devices, its messages, the keys of its servers.
@@ -28,6 +35,7 @@ A project is one app: its devices, its messages, the keys of its servers.
     pushwire project list
     pushwire project keys my-app
     pushwire project service-account my-app > service-account.json    for firebase-admin
+    pushwire project rotate-user-secret my-app    the secret that signs user tokens
 
 Works while `serve` runs and while it does not. The secrets are shown this once.
 """
@@ -46,9 +54,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     account = actions.add_parser("service-account", help="make a service account's JSON file")
     account.add_argument("name", help="the project's id")
     account.add_argument("--api-url", default="", help="of this gateway, as its clients see it")
-    for action in (create, listed, keys):
+    rotate = actions.add_parser("rotate-user-secret", help="make a new secret of user tokens")
+    rotate.add_argument("name", help="the project's id")
+    rotate.add_argument(
+        "--overlap",
+        type=int,
+        default=OVERLAP_S,
+        metavar="SECONDS",
+        help="how long tokens of the one before stay valid; a day by default",
+    )
+    for action in (create, listed, keys, rotate):
         action.add_argument("--json", action="store_true", help="for programs")
-    for action in (create, listed, keys, account):
+    for action in (create, listed, keys, account, rotate):
         add_common(action)
 
 
@@ -62,6 +79,9 @@ def run(args: argparse.Namespace) -> int:
             _show_projects(run_async(_list(settings)), as_json=args.json)
         case "keys":
             _show_keys(run_async(_keys(settings, _id(args.name))), as_json=args.json)
+        case "rotate-user-secret":
+            rotated = run_async(_rotate(settings, _id(args.name), args.overlap))
+            _show_rotated(rotated, as_json=args.json)
         case _:
             url = api_url(settings, args.api_url) + "/oauth2/token"
             Terminal().json(run_async(_service_account(settings, _id(args.name), url)))
@@ -96,6 +116,14 @@ async def _service_account(settings: Settings, project: ProjectId, url: str) -> 
         return await service.create_service_account(project, url)
 
 
+async def _rotate(settings: Settings, project: ProjectId, overlap_s: int) -> RotatedUserSecret:
+    if not 0 <= overlap_s <= _MAX_OVERLAP_S:
+        text = f"--overlap takes 0 to {_MAX_OVERLAP_S} seconds"
+        raise PushError(ErrorCode.INVALID_ARGUMENT, text)
+    async with _service(settings) as (service, _):
+        return await service.rotate_user_secret(project, overlap_s)
+
+
 def _id(text: str) -> ProjectId:
     if (project := parse_project_id(text)) is None:
         raise PushError(ErrorCode.INVALID_ARGUMENT, f"{text!r} is not a project id")
@@ -111,8 +139,19 @@ def _show_created(created: CreatedProject, *, as_json: bool) -> None:
             "project": created.project,
             "api_key": created.api_key,
             "client_key": created.client_key,
+            "user_secret": created.user_secret,
         }
     )
+
+
+def _show_rotated(rotated: RotatedUserSecret, *, as_json: bool) -> None:
+    if as_json:
+        Terminal().json(rotated)
+        return
+    pairs = {"user_secret": rotated.user_secret}
+    if rotated.previous_until_ms:
+        pairs["previous_until"] = _time(rotated.previous_until_ms)
+    Terminal().pairs(pairs)
 
 
 def _show_projects(projects: list[Project], *, as_json: bool) -> None:
