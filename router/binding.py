@@ -9,7 +9,8 @@ the device's partition stands in between.
 from collections.abc import Callable
 from typing import Final
 
-from router.model.audience import Audience, AudienceKind, Member
+from router.model.audience import Audience, AudienceKind
+from router.model.cast import Member
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import ENTROPY_BYTES, DeviceId, ProjectId, UserName, new_stamp
 from router.store.members import Members

@@ -13,14 +13,8 @@ from typing import Final
 import msgspec
 import structlog
 
-from router.model.audience import (
-    Accepted,
-    Audience,
-    AudienceKind,
-    CastEnvelope,
-    CastResult,
-    Spreading,
-)
+from router.model.audience import Audience, AudienceKind
+from router.model.cast import Accepted, CastEnvelope, CastResult, Spreading
 from router.model.errors import (
     ErrorCode,
     FieldViolation,
@@ -29,6 +23,7 @@ from router.model.errors import (
     StoreUnavailableError,
 )
 from router.model.ids import ENTROPY_BYTES, MessageId, ProjectId, new_cast_id
+from router.model.lane import LANE_OF, slowest
 from router.model.message import Message
 from router.model.status import MessageStatus
 from router.policy.delivery import lifetime
@@ -102,16 +97,20 @@ class Caster:
     ) -> list[MessageId | PushError]:
         """Store several messages: one pipeline accepts them, then their copies follow in order.
 
+        They are as urgent as the least urgent of them: none overtakes those before it.
+
         Returns:
             For each, in order, its id or its own error.
         """
+        urgent = slowest(one.message.priority for one in castings).urgent
 
         def begin(casting: Casting) -> tuple[CastEnvelope, asyncio.Future[Reply]]:
             envelope = self._envelope(project, casting)
-            return envelope, self._casts.begin_cast(envelope)
+            return envelope, self._casts.begin_cast(envelope, urgent=urgent)
 
         outcomes = await pipelined(castings, begin, self._accepted)
-        await self._spread_all([one for one in outcomes if not isinstance(one, PushError)])
+        accepted = [one for one in outcomes if not isinstance(one, PushError)]
+        await self._spread_all(accepted, urgent=urgent)
         return [one if isinstance(one, PushError) else one.message for one in outcomes]
 
     async def status(self, found: MessageStatus) -> MessageStatus:
@@ -159,27 +158,27 @@ class Caster:
             raise _refusal(accepted.result, envelope.audience)
         return _to_spread(envelope, accepted)
 
-    async def _spread_all(self, spreadings: Sequence[Spreading]) -> None:
+    async def _spread_all(self, spreadings: Sequence[Spreading], *, urgent: bool) -> None:
         """Make the copies in order, a part at once: others use the store's queue too."""
         part: list[Spreading] = []
         for spreading in spreadings:
             part.append(spreading)
             if sum(len(one.members) for one in part) >= _AT_ONCE:
-                await self._spread_part(part)
+                await self._spread_part(part, urgent=urgent)
                 part = []
-        await self._spread_part(part)
+        await self._spread_part(part, urgent=urgent)
 
-    async def _spread_part(self, part: Sequence[Spreading]) -> None:
+    async def _spread_part(self, part: Sequence[Spreading], *, urgent: bool) -> None:
         # Each task enqueues its copies before it waits for anything: so they are made in order.
         async with asyncio.TaskGroup() as tasks:
             for spreading in part:
                 if spreading.members:
-                    tasks.create_task(self._spread(spreading))
+                    tasks.create_task(self._spread(spreading, urgent=urgent))
 
-    async def _spread(self, spreading: Spreading) -> None:
+    async def _spread(self, spreading: Spreading, *, urgent: bool) -> None:
         """Make the copies; what the store does not take now, a worker does."""
         try:
-            await self._spreader.spread(spreading)
+            await self._spreader.spread(spreading, urgent=urgent)
         except StoreUnavailableError:
             _log.warning("cast.left_to_worker", message=spreading.message)
         except PushError:
@@ -209,6 +208,7 @@ class Caster:
             # The store knows a TTL of 0 by this, for a scheduled message too.
             expires_ms=times.expires_ms if message.ttl_ms else times.accepted_ms,
             collapse_key=message.collapse_key,
+            lane=LANE_OF[message.priority],
             send_at_ms=times.send_at_ms,
             idempotency_key=casting.idempotency_key,
             idempotency_digest=casting.digest,
@@ -225,6 +225,7 @@ def _to_spread(envelope: CastEnvelope, accepted: Accepted) -> Spreading:
         expires_ms=envelope.expires_ms,
         members=accepted.members,
         collapse_key=envelope.collapse_key,
+        lane=envelope.lane,
     )
 
 

@@ -10,9 +10,10 @@ from typing import Final
 
 import msgspec
 
-from router.model.audience import Audience, AudienceKind, Member
+from router.model.audience import Audience, AudienceKind
+from router.model.cast import Member
 from router.model.errors import ErrorCode, PushError
-from router.model.ids import DeviceId, GroupName, ProjectId, parse_token
+from router.model.ids import ENTROPY_BYTES, DeviceId, GroupName, ProjectId, new_stamp, parse_token
 from router.store.members import Members
 
 DEFAULT_LIMIT: Final = 500
@@ -39,15 +40,15 @@ class Groups:
 
     Args:
         members: where they are stored.
-        now_ms: the clock, epoch milliseconds.
+        entropy: gives so many random bytes.
         limit: devices of one group.
     """
 
     def __init__(
-        self, members: Members, now_ms: Callable[[], int], limit: int = DEFAULT_LIMIT
+        self, members: Members, entropy: Callable[[int], bytes], limit: int = DEFAULT_LIMIT
     ) -> None:
         self._members = members
-        self._now_ms = now_ms
+        self._entropy = entropy
         self._limit = limit
 
     @property
@@ -67,7 +68,8 @@ class Groups:
             PushError: ALREADY_EXISTS.
             StoreUnavailableError: the store is away.
         """
-        if not await self._members.create_group(project, group, self._now_ms()):
+        stamp = new_stamp(self._entropy(ENTROPY_BYTES))
+        if not await self._members.create_group(project, group, stamp):
             raise PushError(ErrorCode.ALREADY_EXISTS, f"The group {group} exists: add to it.")
         return await self.add(project, group, tokens)
 

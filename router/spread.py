@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
-from router.model.audience import Member, Spreading
+from router.model.cast import Member, Spreading
 from router.model.errors import PushError
 from router.model.hint import Deliver
 from router.model.ids import MessageId, ProjectId, kept_as, partition_of
@@ -63,14 +63,18 @@ class Spreader:
         if spreading is not None:
             await self.spread(spreading)
 
-    async def spread(self, spreading: Spreading) -> None:
+    async def spread(self, spreading: Spreading, *, urgent: bool = False) -> None:
         """Put a copy into each mailbox, or take all of them back.
+
+        Args:
+            spreading: what is to be done.
+            urgent: whether the copies go before what else waits for the store.
 
         Raises:
             StoreUnavailableError: the store is away; a worker goes on when the timer is due.
         """
         if not spreading.cancelled:
-            await self._put(spreading)
+            await self._put(spreading, urgent=urgent)
             if await self._casts.spread_done(spreading.message):
                 return
         await self._take_back(spreading)
@@ -95,7 +99,7 @@ class Spreader:
                 await call
         return found
 
-    async def _put(self, spreading: Spreading) -> None:
+    async def _put(self, spreading: Spreading, *, urgent: bool = False) -> None:
         """Enqueue every copy through one pipeline, and hint to the shards.
 
         Raises:
@@ -104,7 +108,7 @@ class Spreader:
 
         def begin(member: Member) -> tuple[Envelope, asyncio.Future[Reply]]:
             envelope = _copy(spreading, member)
-            return envelope, self._mailboxes.begin_enqueue(envelope)
+            return envelope, self._mailboxes.begin_enqueue(envelope, urgent=urgent)
 
         results = await pipelined(
             spreading.members,
@@ -138,6 +142,7 @@ class Spreader:
                 spreading.message,
                 envelope.expires_ms,
                 envelope.frame,
+                spreading.lane,
             )
             self._routing.hint(route, hint)
         return True

@@ -40,5 +40,5 @@ def audiences_of(
     return Audiences(
         Caster(casts, members, spreader, now_ms, entropy.bytes, withdraw),
         Bindings(members, now_ms, entropy.bytes, settings.max_user_devices),
-        Groups(members, now_ms, settings.max_group_devices),
+        Groups(members, entropy.bytes, settings.max_group_devices),
     )

@@ -7,16 +7,8 @@ Before: `router.cast`, `router.spread`. After: `lua/<function>.lua`. The copies 
 import asyncio
 from typing import Final, cast
 
-from router.model.audience import (
-    Accepted,
-    Audience,
-    AudienceKind,
-    CastEnvelope,
-    CastResult,
-    Member,
-    Spreading,
-    parse_target,
-)
+from router.model.audience import Audience, AudienceKind, parse_target
+from router.model.cast import Accepted, CastEnvelope, CastResult, Member, Spreading
 from router.model.ids import (
     DeviceId,
     GroupName,
@@ -61,7 +53,7 @@ class Casts:
         self._retention_ms = store.options.retention_ms
         self._again_ms = store.options.ack_timeout_ms
 
-    def begin_cast(self, envelope: CastEnvelope) -> asyncio.Future[Reply]:
+    def begin_cast(self, envelope: CastEnvelope, *, urgent: bool = False) -> asyncio.Future[Reply]:
         """Begin to accept a message; `accepted` reads the answer."""
         project, audience = envelope.project, envelope.audience
         partition = audience.partition(project)
@@ -90,6 +82,7 @@ class Casts:
                 self._retention_ms,
                 envelope.idempotency_digest,
             ),
+            urgent=urgent,
         )
 
     @staticmethod

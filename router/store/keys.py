@@ -112,7 +112,7 @@ def user(project: ProjectId, name: UserName) -> str:
 
 
 def group(project: ProjectId, name: GroupName) -> str:
-    """Hash: devices of a group and when each had registered; `#` tells when it was made."""
+    """Hash: devices of a group and when each had registered; `#` says that it exists."""
     return f"{{{partition_of_audience(project, name)}}}:group:{project}:{name}"
 
 

@@ -9,7 +9,8 @@ removes it.
 from collections.abc import Sequence
 from typing import Final, NamedTuple, cast
 
-from router.model.audience import Audience, Member
+from router.model.audience import Audience
+from router.model.cast import Member
 from router.model.ids import (
     DeviceId,
     GroupName,
@@ -26,7 +27,7 @@ from router.store.link import Reply, fields
 from router.store.timers import BIND
 
 _MADE: Final = "#"
-"""The field of a group that tells when it was made; no device has such an id."""
+"""The field of a group that says that it exists; no device has such an id."""
 
 
 class Holder(NamedTuple):
@@ -134,13 +135,13 @@ class Members:
 
     # Groups.
 
-    async def create_group(self, project: ProjectId, group: GroupName, now_ms: int) -> bool:
-        """Make a group; False where there is one."""
+    async def create_group(self, project: ProjectId, group: GroupName, stamp: str) -> bool:
+        """Make a group; False where there is one that has another stamp."""
         batch = self._store.batch
         listed = ("ZADD", keys.groups(project), 0, group)
         await batch.call(*listed)
         made = await batch.fcall(
-            self._function("group_create"), (keys.group(project, group),), (now_ms,)
+            self._function("group_create"), (keys.group(project, group),), (stamp,)
         )
         # Once more: a deletion under way may have taken the name off the list.
         await batch.call(*listed)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.binding import Bindings
-from router.model.audience import Audience, AudienceKind, Member
+from router.model.audience import Audience, AudienceKind
+from router.model.cast import Member
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import DeviceId, UserName
 from router.registration import DeviceChanges, DeviceSpec, Registered

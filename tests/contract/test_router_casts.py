@@ -7,7 +7,8 @@ import pytest
 
 from router.cast import Casting
 from router.groups import Groups
-from router.model.audience import Audience, AudienceKind, CastEnvelope
+from router.model.audience import Audience, AudienceKind
+from router.model.cast import CastEnvelope
 from router.model.errors import ErrorCode, PushError
 from router.model.hint import Deliver
 from router.model.ids import GroupName, MessageId, Partition, UserName, kept_as, new_cast_id
@@ -110,7 +111,7 @@ async def test_an_ack_of_another_session_and_a_nack_find_the_copy(stages: Stages
 
 async def test_messages_to_token_user_and_group_share_the_mailboxes_order(stages: Stages) -> None:
     device = await of_user(stages)
-    groups = Groups(stages.members, stages.clock.now_ms)
+    groups = Groups(stages.members, os.urandom)
     await groups.create(stages.project, GroupName("g"), [device.token])
     sent = []
     for _ in range(3):
@@ -298,7 +299,7 @@ async def test_a_device_that_registers_anew_with_its_id_has_left_its_groups(
     stages: Stages,
 ) -> None:
     group = Audience(AudienceKind.GROUP, "g")
-    groups = Groups(stages.members, stages.clock.now_ms)
+    groups = Groups(stages.members, os.urandom)
     stays, leaves = [await stages.register() for _ in range(2)]
     await groups.create(stages.project, GroupName("g"), [stays.token, leaves.token])
     await stages.registration.unregister(stages.project, leaves.device_id)
@@ -333,7 +334,7 @@ async def test_an_idempotency_key_gives_the_first_message(stages: Stages) -> Non
 async def test_what_reaches_nobody_is_refused(
     stages: Stages, audience: Audience, code: ErrorCode
 ) -> None:
-    await Groups(stages.members, stages.clock.now_ms).create(stages.project, GroupName("empty"), [])
+    await Groups(stages.members, os.urandom).create(stages.project, GroupName("empty"), [])
     for attempt in (
         stages.caster.cast(stages.project, casting(audience)),
         stages.caster.check(stages.project, audience),

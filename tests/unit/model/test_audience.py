@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.model.audience import Audience, AudienceKind, Member, parse_target
+from router.model.audience import Audience, AudienceKind, parse_target
 from router.model.ids import (
     ENTROPY_BYTES,
     DeviceId,
-    MessageId,
     ProjectId,
     is_cast,
     is_topic_message,
@@ -25,8 +24,6 @@ from router.model.ids import (
     partition_of_message,
     told_as,
 )
-from router.model.receipt import Event
-from router.model.status import MessageStatus, TimelineEntry
 
 PROJECT = ProjectId("p-1")
 devices = st.from_regex(r"[A-Za-z0-9_-]{16,64}", fullmatch=True).map(DeviceId)
@@ -71,54 +68,7 @@ def test_other_messages_are_kept_under_their_own_id() -> None:
         assert not is_cast(message)
 
 
-def test_a_member_is_proven_by_the_user_or_by_the_time_of_registration() -> None:
-    member = Member(DeviceId("d" * 16), "17")
-    assert member.proof(Audience(AudienceKind.USER, "a:b")) == "u:a:b"
-    assert member.proof(Audience(AudienceKind.GROUP, "g")) == "ca:17"
-
-
 @pytest.mark.parametrize("name", ["", "a b", "a|b", "#", "x" * 129, "a\n"])
 def test_a_group_has_a_plain_name(name: str) -> None:
     assert parse_group(name) is None
     assert parse_group("my-group_1.~%") == "my-group_1.~%"
-
-
-def _status(*events: Event) -> MessageStatus:
-    return MessageStatus(
-        id=MessageId("x"),
-        project=PROJECT,
-        device=DeviceId("d"),
-        target="token",
-        state=Event.ACCEPTED,
-        created_ms=1,
-        expires_ms=2,
-        timeline=tuple(TimelineEntry(event, 1) for event in events),
-    )
-
-
-@pytest.mark.parametrize(
-    ("spreading", "copies", "done"),
-    [
-        (True, (), False),
-        (False, (), True),
-        (False, (_status(Event.ACCEPTED, Event.SENT),), False),
-        (False, (_status(Event.DELIVERED), _status(Event.ACCEPTED)), False),
-        (False, (_status(Event.DELIVERED), _status(Event.EXPIRED)), True),
-    ],
-)
-def test_a_message_to_many_is_done_when_each_copy_is(
-    spreading: bool, copies: tuple[MessageStatus, ...], done: bool
-) -> None:
-    found = MessageStatus(
-        id=MessageId("x"),
-        project=PROJECT,
-        device=DeviceId(""),
-        target="user",
-        state=Event.ACCEPTED,
-        created_ms=1,
-        expires_ms=2,
-        audience=Audience(AudienceKind.USER, "u"),
-        spreading=spreading,
-        copies=copies,
-    )
-    assert found.is_done(99) is done
