@@ -26,7 +26,7 @@ from gateway.shard.events import (
 from gateway.shard.fan_outs import FanOuts
 from gateway.shard.local_topic import LocalTopic, Subscriber, fail, unharmed
 from gateway.shard.pace import Pace
-from gateway.shard.session.cursors import Item, Topic
+from gateway.shard.session.cursors import Item
 from gateway.shard.topic_ledger import TopicLedger
 from gateway.shard.topic_reader import TopicReader
 from gateway.shard.turns import Turns
@@ -96,16 +96,21 @@ class TopicIndex:
     def joined(self, peer: Subscriber, listed: Iterable[tuple[TopicName, int]]) -> None:
         """Take all topics of a session's device, with the cursors that are stored."""
         session = peer.session
-        pairs: list[tuple[Topic, int]] = []
-        for name, cursor in listed:
-            local = self._local(session.project, name)
-            local.peers.add(peer)
-            pairs.append((local, cursor))
+        pairs = [(self._local(session.project, name), cursor) for name, cursor in listed]
         kept = {topic for topic, _ in pairs}
-        for topic in session.topics:
-            if topic not in kept and isinstance(topic, LocalTopic):
+        try:
+            for topic in session.topics:
+                if topic not in kept and isinstance(topic, LocalTopic):
+                    topic.peers.discard(peer)
+            for topic in kept:
+                topic.peers.add(peer)
+            actions = session.on_topics(pairs, self._now_ms())
+        except Exception:
+            # A broken session knows no topics from which `left` could take it.
+            for topic in kept:
                 topic.peers.discard(peer)
-        peer.carry_out(session.on_topics(pairs, self._now_ms()))
+            raise
+        peer.carry_out(actions)
 
     def left(self, peer: Subscriber) -> None:
         """Take it that a session is over."""

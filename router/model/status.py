@@ -73,7 +73,7 @@ class MessageStatus(msgspec.Struct, frozen=True):
         """Tell whether a message to many reaches nobody any more who did not get it yet."""
         if self.audience is not None:
             return not self.spreading and all(copy.has_ended() for copy in self.copies)
-        ended = {Event.CANCELLED, Event.COLLAPSED}
+        ended = {Event.CANCELLED, Event.COLLAPSED, Event.DROPPED}
         return now_ms >= self.expires_ms or any(one.event in ended for one in self.timeline)
 
     def has_ended(self) -> bool:

@@ -317,7 +317,7 @@ class Mailboxes(Devices):
         reply = await self._store.batch.fcall(
             self._function("remind"),
             (keys.mailbox(device), keys.timers(partition_of(device))),
-            (device, now_ms + self._ack_timeout_ms),
+            (device, now_ms, now_ms + self._ack_timeout_ms),
         )
         return optional_route(fields(reply), 0)
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from router.model.errors import ErrorCode, PushError
-from router.model.hint import Publish, Resubscribe, Retract
+from router.model.hint import Publish, Resubscribe
 from router.model.ids import MessageId, TopicName, is_topic_message
 from router.model.message import Message, ReceiptMode
 from router.model.receipt import Event
@@ -116,17 +116,6 @@ async def test_a_ttl_of_zero_reaches_shards_and_not_the_log(stages: TopicStages)
     assert status.is_done(stages.clock.now_ms())
 
 
-async def test_a_collapse_key_replaces_within_the_log(stages: TopicStages) -> None:
-    first = await stages.publish(collapse_key="k")
-    other = await stages.publish(collapse_key="x")
-    second = await stages.publish(collapse_key="k")
-    assert await stages.log() == [other, second]
-    assert await stages.events(first) == ["accepted", "collapsed"]
-    status = await stages.messages.status(first)
-    assert status is not None
-    assert status.is_done(stages.clock.now_ms())
-
-
 async def test_an_idempotency_key_answers_the_first_message(stages: TopicStages) -> None:
     first = await stages.publish(idempotency_key="k", digest="d")
     assert await stages.publish(idempotency_key="k", digest="d") == first
@@ -169,23 +158,6 @@ async def test_a_batch_keeps_the_order_and_refuses_each_for_itself(stages: Topic
     assert await stages.log() == accepted
 
 
-async def test_a_retracted_message_goes_to_nobody(stages: TopicStages) -> None:
-    shard = await stages.shard()
-    await stages.topics.follow(stages.project, NEWS, shard)
-    message = await stages.publish()
-    status = await stages.publisher.retract(stages.project, message)
-    assert status is not None
-    assert status.state is Event.CANCELLED
-    assert await stages.log() == []
-    _, hint = await stages.published(shard)
-    assert isinstance(hint, Retract)
-    again = await stages.publisher.retract(stages.project, message)
-    assert again is not None
-    assert await stages.events(message) == ["accepted", "cancelled"]
-    unknown = MessageId(message[:-1] + ("a" if message[-1] != "a" else "b"))
-    assert await stages.publisher.retract(stages.project, unknown) is None
-
-
 async def test_a_subscriber_begins_where_the_log_ends(stages: TopicStages) -> None:
     device = await stages.register()
     await stages.publish()
@@ -216,6 +188,27 @@ async def test_a_connected_device_is_told_until_it_has_read(stages: TopicStages)
     assert await stages.topics.subscriptions(device.device_id, attached.epoch - 1) is None
     await stages.mailboxes.detach(device.device_id, attached.epoch, stages.clock.now_ms())
     assert await stages.mailboxes.remind(device.device_id, stages.clock.now_ms()) is None
+
+
+async def test_who_never_reads_is_reminded_for_an_hour_and_again_after_the_next_change(
+    stages: TopicStages,
+) -> None:
+    device = await stages.register()
+    await stages.attach(device, await stages.shard())
+    await stages.subscribe(device)
+    timers = keys.mailbox(device.device_id).partition("d:")[0] + "timers"
+    member, now_ms = f"topics:{device.device_id}", stages.clock.now_ms()
+
+    async def remind(after_ms: int) -> bool:
+        return await stages.mailboxes.remind(device.device_id, now_ms + after_ms) is not None
+
+    assert await remind(0)
+    assert await remind(3_599_999)
+    assert not await remind(3_600_000)
+    assert await stages.store.batch.call("ZSCORE", timers, member) is None
+    await stages.subscription.change_tokens(stages.project, NEWS, [device.token], subscribe=False)
+    assert await stages.store.batch.call("ZSCORE", timers, member) is not None
+    assert await remind(3_600_000)
 
 
 async def test_tokens_are_refused_each_for_itself(stages: TopicStages, store: Store) -> None:
@@ -327,37 +320,7 @@ async def test_receipts_of_devices_leave_through_the_outbox(stages: TopicStages)
     assert isinstance(stages.outbox, Outbox)
 
 
-async def test_a_log_is_bounded_by_time_and_ends_with_its_last_message(
-    stages: TopicStages,
-) -> None:
-    await stages.publish(ttl_ms=60_000)
-    log = keys.topic_log(stages.project, NEWS)
-    state = keys.topic_state(stages.project, NEWS)
-    for key in (log, state):
-        left = await stages.store.batch.call("PTTL", key)
-        assert isinstance(left, int)
-        assert 60_000 < left <= 120_000
-    await stages.publish(ttl_ms=1_000)
-    left = await stages.store.batch.call("PTTL", log)
-    assert isinstance(left, int)
-    assert left > 60_000
-
-
 @pytest.mark.slow
-async def test_a_log_is_bounded_by_messages_and_read_in_pages(stages: TopicStages) -> None:
-    publications = [
-        Publication(NEWS, Message(token="", topic=NEWS, ttl_ms=60_000)) for _ in range(500)
-    ]
-    for _ in range(21):
-        await stages.publisher.publish_batch(stages.project, publications)
-    assert (await stages.topics.stats(stages.project, NEWS)).messages == 10_000
-    page = await stages.topics.read(stages.project, NEWS, 0)
-    assert (len(page.entries), page.full, page.upto) == (128, True, page.entries[-1].seq)
-    (head,) = (await stages.topics.heads(stages.project, [NEWS])).values()
-    last = await stages.topics.read(stages.project, NEWS, head - 1)
-    assert (last.full, last.upto) == (False, head)
-
-
 async def test_a_subscription_that_stands_keeps_its_cursor(stages: TopicStages) -> None:
     device = await stages.register()
     await stages.subscribe(device)

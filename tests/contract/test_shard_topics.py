@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 import msgspec
+import pytest
 
 from gateway.shard.acks import ShardLedger
 from gateway.shard.dialect import AckFrame, Connect
@@ -225,6 +226,18 @@ async def test_a_topic_that_nobody_subscribes_to_is_followed_no_more(store: Stor
         assert shard.stages.count("pushwire_topics_followed") == 1  # for those who come back
         await shard.index._tick()
         assert shard.stages.count("pushwire_topics_followed") == 0
+
+
+async def test_a_session_that_breaks_as_it_joins_is_no_subscriber(store: Store) -> None:
+    async with shard_of(store) as shard:
+        (peer,) = await subscribed(shard, 1)
+        local = shard.index._topics[(shard.stages.project, NEWS)]
+        shard.index.left(peer)
+        peer.session._cursors = object()  # type: ignore[assignment]
+        with pytest.raises(TypeError):
+            shard.index.joined(peer, [(NEWS, 0)])
+        assert not local.peers
+        peer.session._cursors = None
 
 
 async def test_a_session_that_breaks_is_dropped_and_the_others_go_on(store: Store) -> None:

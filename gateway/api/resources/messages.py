@@ -1,5 +1,6 @@
 """Sending, status and cancelling of messages; the next stage is `router.send`."""
 
+import asyncio
 from datetime import datetime
 
 import msgspec
@@ -257,10 +258,17 @@ class _Handlers:
         devices = [
             index for index in range(len(items)) if index not in topics and index not in casts
         ]
-        published = await self._publisher.publish_batch(project, list(topics.values()))
-        sent = await self._sender.send_batch(project, [items[index] for index in devices])
-        cast = await self._caster.cast_batch(project, list(casts.values()))
-        outcomes = dict(zip((*topics, *devices, *casts), (*published, *sent, *cast), strict=True))
+        # Begun in one turn of the loop: all leave with one pipeline.
+        async with asyncio.TaskGroup() as tasks:
+            published = tasks.create_task(
+                self._publisher.publish_batch(project, list(topics.values()))
+            )
+            sent = tasks.create_task(
+                self._sender.send_batch(project, [items[index] for index in devices])
+            )
+            cast = tasks.create_task(self._caster.cast_batch(project, list(casts.values())))
+        stored = (*published.result(), *sent.result(), *cast.result())
+        outcomes = dict(zip((*topics, *devices, *casts), stored, strict=True))
         return [outcomes[index] for index in range(len(items))]
 
     def _count(self, error: PushError) -> None:

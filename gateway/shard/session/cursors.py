@@ -109,7 +109,7 @@ class TopicFlight(msgspec.Struct, gc=False):
 class Cursors:
     """The topics of one session."""
 
-    __slots__ = ("_behind", "_dirty", "_flights", "_heads", "due_ms", "in_flight")
+    __slots__ = ("_behind", "_dirty", "_flights", "_heads", "due_ms", "in_flight", "is_short")
 
     def __init__(self) -> None:
         self._heads: dict[Topic, int] = {}
@@ -120,6 +120,8 @@ class Cursors:
         """Messages that take room in the window."""
         self.due_ms = NEVER_MS
         """No message is due again before this time."""
+        self.is_short = False
+        """Whether nacked messages are due that there was no room for."""
 
     def __len__(self) -> int:
         return len(self._heads)
@@ -223,10 +225,14 @@ class Cursors:
             self._behind[topic] = self._behind.pop(topic)
         return sent
 
-    def due(self, now_ms: int, timeout_ms: int) -> list[Item]:
-        """Give what is to be sent once more, and set when it is due again."""
+    def due(self, now_ms: int, timeout_ms: int, room: int) -> list[Item]:
+        """Give what is to be sent once more, and set when it is due again.
+
+        A nacked message takes room anew: without any it waits, and `is_short` tells so.
+        """
         again: list[Item] = []
         self.due_ms = NEVER_MS
+        self.is_short = False
         for message, flight in list((self._flights or {}).items()):
             item = flight.item
             if flight.due_ms > now_ms:
@@ -236,6 +242,10 @@ class Cursors:
                 self._land(message)
                 continue
             if flight.held:
+                if room <= 0:
+                    self.is_short = True
+                    continue
+                room -= 1
                 flight.held = False
                 self.in_flight += 1
             flight.repeats += 1

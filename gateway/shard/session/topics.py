@@ -170,8 +170,8 @@ class TopicDelivery(Delivery):
         cursors = self._cursors
         if cursors is None or not self._writable:
             return actions
-        if cursors.due_ms <= now_ms:
-            for item in cursors.due(now_ms, self._limits.ack_timeout_ms):
+        if cursors.due_ms <= now_ms or (cursors.is_short and self._room() > 0):
+            for item in cursors.due(now_ms, self._limits.ack_timeout_ms, self._room()):
                 self._limits.tally.redeliveries += 1
                 actions.append(item.relay(self._dialect))
         self._arm(cursors.due_ms)

@@ -21,6 +21,8 @@ local IDEMPOTENCY_MS = '86400000'
 local TOPIC_MAX = 10000
 -- A topic's keys outlive its last message by so much: clocks of the APIs differ.
 local TOPIC_KEEP_MS = 60000
+-- A session that has not read a change of its device's topics in so long is no longer reminded.
+local REMIND_MS = 3600000
 -- A shard that does not say for so long that it follows a topic is gone.
 local FOLLOW_MS = 120000
 
@@ -231,6 +233,25 @@ local function live_shards(shards, clock, out)
     end
   end
   return out
+end
+
+-- Have a connected device's session reminded that its device was changed by somebody else.
+local function remind_of(mailbox, timers, device, at)
+  call('HDEL', mailbox, 'rm')
+  call('ZADD', timers, at, 'topics:' .. device)
+end
+
+-- Hold the bound of a log: the oldest messages end, a window a call.
+local function drop_oldest(log, c)
+  local over = math.min(call('XLEN', log) - TOPIC_MAX, WINDOW)
+  if over < 1 then return end
+  for _, entry in ipairs(call('XRANGE', log, '-', '+', 'COUNT', over)) do
+    local message, expires = string.match(entry[2][2], '^([^|]+)|(%d+)|')
+    call('XDEL', log, entry[1])
+    if tonumber(expires) > tonumber(c.now) then
+      close(c, status_key(c.outbox, message), message, 'dropped', 'log full')
+    end
+  end
 end
 
 -- List the topics of a mailbox with their cursors; `count` is how many it says to have.

@@ -3,7 +3,8 @@
 -- ARGV: message target project now expires key receipts frame retention digest
 -- returns: {seq, previous, shard…}, seq 0 for a TTL of 0; {-3} idempotency key used for another
 --   request, {-4, first message} repeated
--- events: accepted; collapsed of the message that had the collapse key
+-- events: accepted; collapsed of the message that had the collapse key; dropped (log full) of the
+--   oldest
 -- invariant: log and status change together; seqs of a topic only grow, even where its log had ended
 --   or a crash of the store took its last second, as they are no less than the store's clock
 local log, state, collapse, shards, outbox, status, idempotency = unpack(keys)
@@ -43,7 +44,7 @@ local ttl = math.max(expires - now, tonumber(known[2]) or 0)
 local last = math.max(tonumber(expires), tonumber(known[3]) or 0)
 call('XADD', log, 'MINID', '~', math.max(clock - ttl, 0), seq .. '-0',
   'h', message .. '|' .. expires .. '|' .. receipts .. '|' .. key, 'f', frame)
-if call('XLEN', log) > TOPIC_MAX then call('XTRIM', log, 'MAXLEN', TOPIC_MAX) end
+drop_oldest(log, {outbox = outbox, project = project, device = '', now = now, retention = retention})
 call('HSET', state, 'seq', seq, 'ttl', ttl, 'end', last)
 for _, kept in ipairs({log, state, collapse}) do call('PEXPIRE', kept, last - now + TOPIC_KEEP_MS) end
 return live_shards(shards, clock, {seq, previous})

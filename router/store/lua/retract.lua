@@ -8,11 +8,13 @@
 -- FLAGS: allow-oom
 local outbox, status = unpack(keys)
 local message, project, now, retention = unpack(args)
-local owner, target, _, _, _, seq = split_head(call('HGET', status, 'i') or '')
+local owner, target, _, expires, _, seq = split_head(call('HGET', status, 'i') or '')
 if owner ~= project then return nil end
+-- What has expired may still stand in the log.
+local over = tonumber(expires) <= tonumber(now)
 local log = string.match(outbox, '^{.-}') .. ':topic:' .. project .. ':'
   .. string.match(target, '([^/]*)$')
-local held = seq ~= '0' and call('XDEL', log, seq .. '-0') == 1
+local held = not over and seq ~= '0' and call('XDEL', log, seq .. '-0') == 1
 if held then
   close({outbox = outbox, project = project, device = '', now = now, retention = retention},
     status, message, 'cancelled', '')

@@ -26,5 +26,5 @@ if #fresh > 0 then
   call('HSET', mailbox, 'tc', total)
 end
 if not known[4] then return {#fresh} end
-if #fresh > 0 and remind ~= '0' then call('ZADD', timers, remind, 'topics:' .. device) end
+if #fresh > 0 and remind ~= '0' then remind_of(mailbox, timers, device, remind) end
 return {#fresh, known[4], tonumber(known[3])}

@@ -21,5 +21,5 @@ if gone > 0 then
   if left > 0 then call('HSET', mailbox, 'tc', left) else call('HDEL', mailbox, 'tc') end
 end
 if not known[4] then return {gone} end
-if gone > 0 and remind ~= '0' then call('ZADD', timers, remind, 'topics:' .. device) end
+if gone > 0 and remind ~= '0' then remind_of(mailbox, timers, device, remind) end
 return {gone, known[4], tonumber(known[3])}

@@ -88,10 +88,10 @@ def test_what_is_not_acked_is_due_again_ever_later() -> None:
     assert cursors.due_ms == NEVER_MS
     offer(cursors, news, 1)
     assert cursors.due_ms == DUE
-    assert not cursors.due(DUE - 1, 1_000)
+    assert not cursors.due(DUE - 1, 1_000, ROOM)
     now_ms = DUE
     for wait_ms in (2_000, 4_000, 8_000, 8_000):
-        assert [one.seq for one in cursors.due(now_ms, 1_000)] == [1]
+        assert [one.seq for one in cursors.due(now_ms, 1_000, ROOM)] == [1]
         assert cursors.due_ms == now_ms + wait_ms
         now_ms = cursors.due_ms
 
@@ -100,7 +100,7 @@ def test_what_expired_unacked_makes_room() -> None:
     cursors, news = joined()
     news.head = 1
     assert cursors.offer(news, item(1, expires_ms=NOW + 1), NOW, DUE, ROOM)
-    assert not cursors.due(DUE, 1_000)
+    assert not cursors.due(DUE, 1_000, ROOM)
     assert (cursors.in_flight, cursors.cursor(news), cursors.due_ms) == (0, 1, NEVER_MS)
 
 
@@ -113,8 +113,22 @@ def test_a_nacked_message_takes_no_room_and_holds_the_cursor() -> None:
     assert not cursors.nacked(MessageId("m9"), 500)
     cursors.acked(["m2"])
     assert (cursors.in_flight, cursors.cursor(news)) == (0, 0)
-    assert [one.seq for one in cursors.due(600, 1_000)] == [1]
+    assert [one.seq for one in cursors.due(600, 1_000, ROOM)] == [1]
     assert cursors.in_flight == 1
+
+
+def test_nacked_messages_that_are_due_together_come_as_there_is_room() -> None:
+    cursors, news = joined()
+    for seq in range(1, 6):
+        assert offer(cursors, news, seq)
+        assert cursors.nacked(MessageId(f"m{seq}"), 600)
+    assert [one.seq for one in cursors.due(600, 1_000, 2)] == [1, 2]
+    assert (cursors.in_flight, cursors.is_short, cursors.due_ms) == (2, True, 2_600)
+    cursors.acked(["m1"])
+    assert [one.seq for one in cursors.due(601, 1_000, 1)] == [3]
+    cursors.acked(["m2", "m3"])
+    assert [one.seq for one in cursors.due(602, 1_000, 2)] == [4, 5]
+    assert not cursors.is_short
 
 
 def test_a_ttl_of_zero_is_sent_once_and_moves_nothing() -> None:
@@ -124,7 +138,7 @@ def test_a_ttl_of_zero_is_sent_once_and_moves_nothing() -> None:
     assert not cursors.offer_live(news, live, DUE, ROOM)
     assert not cursors.offer_live(topic(), live, DUE, ROOM)
     assert cursors.cursor(news) == 5
-    assert not cursors.due(DUE, 1_000)
+    assert not cursors.due(DUE, 1_000, ROOM)
     assert cursors.in_flight == 0
     assert not cursors.is_dirty
 

@@ -258,6 +258,16 @@ def test_a_device_that_nacks_everything_is_sent_no_more_than_it_may_hold() -> No
     assert sent_ids == MAX_HELD + 2
 
 
+def test_nacked_messages_come_back_within_the_window_as_the_device_acks() -> None:
+    news = TopicLead(window=2, ack_timeout_ms=60_000)
+    for seq in range(1, 6):
+        assert news.publish(seq) == [seq]
+        assert not of(Relay, news.lead.gets(op="nack", id=identifier(seq), retry_after=2))
+    assert seqs(news.lead.later(2_000)) == [1, 2]
+    assert seqs(news.ack(1)) == [3]
+    assert seqs(news.ack(2, 3)) == [4, 5]
+
+
 def test_a_message_is_due_again_on_time_though_the_clock_was_set_back() -> None:
     some = TopicLead(ack_timeout_ms=1_000)
     some.publish(1)

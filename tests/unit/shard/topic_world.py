@@ -159,6 +159,8 @@ class Device:
 
     def pump(self) -> bool:
         """Read what the session is behind with; False where there is nothing, or no room."""
+        if self.cursors.is_short and self.room() > 0:
+            self.repeat()
         if self.room() <= 0 or (wanted := self.cursors.next_read()) is None:
             return False
         topic, after = wanted
@@ -171,10 +173,14 @@ class Device:
 
     def later(self, duration_ms: int) -> None:
         self.now_ms += duration_ms
-        for one in self.cursors.due(self.now_ms, TIMEOUT_MS):
+        self.repeat()
+        self.check()
+
+    def repeat(self) -> None:
+        """Send what is due once more."""
+        for one in self.cursors.due(self.now_ms, TIMEOUT_MS, self.room()):
             name, _ = self.unacked[one.message]
             self.allowed(name, one)
-        self.check()
 
     def sent(self, name: str, one: Item) -> None:
         assert one.seq > self.last_sent.get(name, 0), "in order, and once unless it is due"
@@ -217,6 +223,7 @@ class Device:
 
     def check(self) -> None:
         """The window holds, and no cursor has passed what the device still needs."""
+        assert self.cursors.in_flight <= self.window
         for name, copies in self.copies.items():
             alive = copies.alive(self.now_ms)
             topic = self.logs[name].topic
