@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
-from msgspec import Meta, inspect
+from msgspec import Meta
 
+from gateway.setting_fields import Field, described
+from router.export.checks import violation
 from router.store.link import parse_url
 
 
@@ -140,26 +142,42 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     dead_letter_retention_s: Annotated[
         int, Meta(ge=60, description="Seconds a dead letter is kept.")
     ] = 1_209_600
+    export_url: Annotated[
+        str, Meta(description="Where all events go as files: file:/// or https://; empty: nowhere.")
+    ] = ""
+    export_format: Annotated[
+        str, Meta(pattern="^(ndjson|parquet)$", description="What exported files hold.")
+    ] = "ndjson"
+    export_compression: Annotated[
+        str,
+        Meta(
+            pattern="^(auto|gzip|zstd|none)$",
+            description="auto: gzip for NDJSON, zstd for Parquet.",
+        ),
+    ] = "auto"
+    export_rotate_s: Annotated[
+        float, Meta(gt=0, le=3600, description="Seconds after which an exported file is finished.")
+    ] = 60.0
+    export_rotate_bytes: Annotated[
+        int,
+        Meta(ge=65_536, le=1_073_741_824, description="The same, in bytes before compression."),
+    ] = 33_554_432
+    export_method: Annotated[
+        str, Meta(pattern="^(PUT|POST)$", description="PUT: below export_url; POST: to it.")
+    ] = "PUT"
+    export_headers: Annotated[
+        str, Meta(description="Headers of the export over HTTP, as `Name: value`, one a line.")
+    ] = ""
 
 
+SECRETS: Final = frozenset({"admin_key", "export_headers"})
+"""Settings whose values are never shown."""
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared, not bound
 FILE_NAME: Final = "pushwire.toml"
 PREFIX: Final = "PUSHWIRE_"
 
 
 _COMMAND_VARIABLES: Final = ("CONFIG", "API_KEY", "CLIENT_KEY", "PROJECT", "API_URL")
-
-
-class Field(msgspec.Struct, frozen=True):
-    """One setting, for its flag, its page and its messages."""
-
-    name: str
-    help: str
-    accepts: str
-    """What values it takes, in words."""
-    default: str
-    textual: bool
-    """Whether the empty text is a value, and not the lack of one."""
 
 
 class SettingsError(Exception):
@@ -194,6 +212,13 @@ def load(
         raise SettingsError(
             f"device_url: accepts a URL like wss://push.example.com, not {settings.device_url!r}"
         )
+    if problem := violation(
+        settings.export_url,
+        settings.export_format,
+        settings.export_compression,
+        settings.export_headers,
+    ):
+        raise SettingsError(problem)
     return settings
 
 
@@ -270,55 +295,7 @@ def shown_host(host: str) -> str:
 
 def fields() -> tuple[Field, ...]:
     """List every setting, in the order in which they are documented."""
-    described = inspect.type_info(Settings)
-    if not isinstance(described, inspect.StructType):  # pragma: no cover - it is one
-        raise TypeError(described)
-    found = []
-    for field in described.fields:
-        kind = field.type
-        notes: dict[str, object] = {}
-        if isinstance(kind, inspect.Metadata):
-            notes.update(kind.extra_json_schema or {})
-            kind = kind.type
-        found.append(
-            Field(
-                name=field.name,
-                help=str(notes.get("description", "")),
-                accepts=_accepts(kind),
-                default=str(field.default),
-                textual=isinstance(kind, inspect.StrType) and kind.pattern is None,
-            )
-        )
-    return tuple(found)
-
-
-def _accepts(kind: inspect.Type) -> str:
-    match kind:
-        case inspect.BoolType():
-            words = "true or false"
-        case inspect.IntType():
-            words = "a whole number" + _bounds(kind)
-        case inspect.FloatType():
-            words = "a number" + _bounds(kind)
-        case inspect.EnumType():
-            words = " or ".join(str(member.value) for member in kind.cls)
-        case inspect.StrType(pattern=str(pattern)) if pattern.startswith("^("):
-            words = " or ".join(pattern.strip("^()$").split("|"))
-        case inspect.StrType(pattern=str(pattern)):
-            words = "text that matches " + pattern.strip("^$")
-        case inspect.CustomType():
-            words = "a path"
-        case _:
-            words = "text"
-    return words
-
-
-def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
-    if kind.ge is not None and kind.le is not None:
-        return f" from {kind.ge} to {kind.le}"
-    if kind.ge is not None:
-        return f" of at least {kind.ge}"
-    return "" if kind.gt is None else f" above {kind.gt}"
+    return described(Settings)
 
 
 def _convert(given: Mapping[str, object]) -> Settings:
@@ -337,7 +314,7 @@ def _check(field: Field, value: object, origin: str) -> object:
     except msgspec.ValidationError:
         fits = False
     if not fits:
-        shown = "a secret" if field.name == "admin_key" else repr(value)
+        shown = "a secret" if field.name in SECRETS else repr(value)
         raise SettingsError(f"{origin}: accepts {field.accepts}, not {shown}")
     return value
 

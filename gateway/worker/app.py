@@ -5,6 +5,7 @@ import asyncio
 from gateway.process import RoleContext
 from gateway.settings import Durability, Settings
 from gateway.worker.callbacks import callbacks_of
+from gateway.worker.export import export_of
 from router.binding import Bindings
 from router.model.ids import ENTROPY_BYTES, new_device_id
 from router.partitions import Partitions
@@ -54,11 +55,12 @@ async def run(settings: Settings, context: RoleContext) -> None:
         )
         receipts = Receipts(outbox, MetricsSink(metrics))
         callbacks = callbacks_of(settings, context, store, worker, lambda: partitions.owned)
+        export = export_of(settings, context, store, worker)
         partitions = Partitions(
             worker,
             leases,
             redelivery,
-            [receipts, callbacks.feed],
+            [receipts, callbacks.feed, export.feed],
             outbox,
             metrics,
             clock.now_ms,
@@ -68,3 +70,4 @@ async def run(settings: Settings, context: RoleContext) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(partitions.run(context.stopping), name="partitions")
             tasks.create_task(callbacks.delivery.run(context.stopping), name="callbacks")
+            tasks.create_task(export.run(context.stopping), name="export")

@@ -1,13 +1,13 @@
 """What callbacks say, as JSON: written once, when an event leaves the outbox."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
 from router.model.ids import ProjectId
 from router.model.receipt import ENGAGEMENT, Event
+from router.model.times import Times
 from router.model.webhook import Kind
 
 _json = msgspec.json.Encoder()
@@ -23,22 +23,6 @@ class Told(msgspec.Struct, frozen=True, gc=False):
 
     kind: Kind
     parts: tuple[bytes, ...]
-
-
-class Times:
-    """Writes times in RFC 3339; events come in clusters, so the second is remembered."""
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._written = ""
-
-    def of(self, time_ms: int) -> str:
-        """Write epoch milliseconds: `2030-01-31T08:00:00.123Z`."""
-        second, milliseconds = divmod(time_ms, 1000)
-        if second != self._second:
-            self._written = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
-            self._second = second
-        return f"{self._written}.{milliseconds:03d}Z"
 
 
 class Bodies:

@@ -27,6 +27,8 @@ WEBHOOKS: Final = "webhooks"
 """Set: projects that have webhooks."""
 WEBHOOKS_VERSION: Final = "webhooks:version"
 """String: counts the changes of any webhook."""
+EXPORT: Final = "export"
+"""Hash: `file`, the last file that was exported, and `failure`, why none is now; both JSON."""
 
 
 def mailbox(device: DeviceId) -> str:

@@ -75,8 +75,12 @@ class Outbox:
 
     async def read_raw(self, partition: Partition, group: str, limit: int) -> list[RawEntry]:
         """Read like `read`, for a reader that is interested in few events: nothing is parsed."""
-        outbox, cursor = keys.outbox(partition), self._cursors[(partition, group)]
-        reply = await self._store.batch.call("XREAD", "COUNT", limit, "STREAMS", outbox, cursor)
+        return await self.read_after(partition, self._cursors[(partition, group)], limit)
+
+    async def read_after(self, partition: Partition, entry: str, limit: int) -> list[RawEntry]:
+        """Read like `read_raw`, behind any entry: for a reader that is ahead of its cursor."""
+        outbox = keys.outbox(partition)
+        reply = await self._store.batch.call("XREAD", "COUNT", limit, "STREAMS", outbox, entry)
         entries = fields(fields(fields(reply)[0])[1]) if reply else []
         return [_raw(cast("tuple[bytes, list[bytes]]", entry)) for entry in entries]
 
@@ -87,7 +91,7 @@ class Outbox:
 
     async def trim(self, partition: Partition) -> None:
         """Drop what every group has dealt with."""
-        cursors = [_identifier(info["last-delivered-id"]) for info in await self._groups(partition)]
+        cursors = [_identifier(info["last-delivered-id"]) for info in await self.groups(partition)]
         if cursors:
             time, number = min(cursors)
             outbox, keep = keys.outbox(partition), f"{time}-{number + 1}"
@@ -100,16 +104,17 @@ class Outbox:
         the length of the outbox: what was trimmed last bounds the error.
         """
         length = cast("int", await self._store.batch.call("XLEN", keys.outbox(partition)))
-        lags = [info.get("lag") for info in await self._groups(partition)]
+        lags = [info.get("lag") for info in await self.groups(partition)]
         return max((lag if isinstance(lag, int) else length for lag in lags), default=length)
 
     async def _cursor(self, partition: Partition, group: str) -> str | None:
-        for info in await self._groups(partition):
+        for info in await self.groups(partition):
             if info["name"] == group.encode():
                 return cast("bytes", info["last-delivered-id"]).decode()
         return None
 
-    async def _groups(self, partition: Partition) -> list[dict[str, Reply]]:
+    async def groups(self, partition: Partition) -> list[dict[str, Reply]]:
+        """Say what the store knows of each group: fields of XINFO GROUPS by name."""
         try:
             reply = await self._store.batch.call("XINFO", "GROUPS", keys.outbox(partition))
         except StoreReplyError:  # no such stream yet

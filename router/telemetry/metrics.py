@@ -5,12 +5,13 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from router.telemetry.callback_metrics import CallbackMetrics
+from router.telemetry.export_metrics import ExportMetrics
 
 _LATENCY: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 3600)
 _FAST: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5)
 
 
-class Metrics(CallbackMetrics):
+class Metrics(CallbackMetrics, ExportMetrics):
     """The metrics of one process.
 
     Args:
@@ -18,7 +19,8 @@ class Metrics(CallbackMetrics):
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        super().__init__(registry)
+        CallbackMetrics.__init__(self, registry)
+        ExportMetrics.__init__(self, registry)
         self.connections = Gauge(
             "pushwire_connections",
             "Sessions that hold a socket.",

@@ -20,6 +20,7 @@ from router.model.webhook import Health, Webhook
 from router.registration import Registered
 from router.store.connection import Store
 from router.store.dead_letters import Bounds, DeadLetters
+from router.store.exports import Exports
 from router.store.outbox import Outbox
 from router.store.webhooks import Webhooks
 from tests.contract.router_stages import Stages, to
@@ -47,6 +48,7 @@ class CallbackStage(Stages):
         self.settings = settings
         self.process_clock = WarpedClock()
         self.webhooks = Webhooks(store)
+        self.exports = Exports(store)
         bounds = Bounds(settings.dead_letters, settings.dead_letter_retention_s * 1000)
         self.endpoints = Endpoints(
             self.webhooks,

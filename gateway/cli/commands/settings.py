@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.cli.arguments import add_all_settings, config_of, flags_of, settings_of
 from gateway.cli.terminal import Terminal
-from gateway.settings import fields, given_names
+from gateway.settings import SECRETS, fields, given_names
 
 NAME: Final = "settings"
 HELP: Final = """Show every setting: what it does, its value here, and whether it was set.
@@ -17,6 +17,7 @@ HELP: Final = """Show every setting: what it does, its value here, and whether i
 """
 
 _PASSWORD: Final = re.compile(r"(://[^:/]*:).*(@)")
+_QUERY: Final = re.compile(r"\?.*")
 _INTRODUCTION: Final = """\
 # Settings
 
@@ -56,8 +57,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _shown(name: str, value: str) -> str:
     """Give a value without its secrets."""
-    if name == "admin_key":
+    if name in SECRETS:
         return value and "…"
+    if name == "export_url":
+        return _QUERY.sub("?…", value)  # it may be signed
     return _PASSWORD.sub(r"\1…\2", value) if name == "store_url" else value
 
 

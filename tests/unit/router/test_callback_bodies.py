@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.callbacks.bodies import Bodies, Times
+from router.callbacks.bodies import Bodies
 from router.model.ids import ProjectId
 from router.model.receipt import Event
 from router.model.webhook import Kind
@@ -76,11 +76,3 @@ def test_a_message_without_data_has_an_empty_object() -> None:
         "message_id": 'x"|y',
         "data": {},
     }
-
-
-@given(st.lists(st.integers(0, 4_000_000_000_000), min_size=1))
-def test_times_are_right_in_any_order(times: list[int]) -> None:
-    writer = Times()
-    for time_ms in times:
-        assert writer.of(time_ms) == Times().of(time_ms)
-        assert writer.of(time_ms).endswith(f".{time_ms % 1000:03d}Z")
