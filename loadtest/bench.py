@@ -20,9 +20,10 @@ import uvloop
 from loadtest import cases
 from loadtest.callbacks import callbacks
 from loadtest.cases import QUICK, Scale
+from loadtest.export import export
 from loadtest.recorder import Figure, table
 
-CASES: Final = {**cases.CASES, "callbacks": callbacks}
+CASES: Final = {**cases.CASES, "callbacks": callbacks, "export": export}
 
 
 class Record(msgspec.Struct):

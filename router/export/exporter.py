@@ -1,7 +1,7 @@
 """From the buffer to the sink: makes files, and moves the cursors once a file is kept.
 
-Before: `router.export.feed`. After: a sink. All work on files is done in a thread, a thousand
-entries at a time, so that the loop with its timers and callbacks never waits for it.
+Before: `router.export.feed`. After: a sink. All work on files is done in a thread, five
+hundred entries at a time, so that the loop with its timers and callbacks never waits for it.
 """
 
 import asyncio
@@ -199,7 +199,7 @@ class Exporter:
 
     async def _put(self, file: File, stopping: asyncio.Event) -> bool:
         """Give a file to the sink until it is kept; False where the worker stops before."""
-        failures = 0
+        failures = since_ms = 0
         while True:
             try:
                 await self._sink.put(file)
@@ -207,7 +207,10 @@ class Exporter:
                 failures += 1
                 self._metrics.export_failures.inc()
                 if failures == 1:
-                    await self._tell_failure(str(error))
+                    since_ms = self._now_ms()
+                    _log.warning("export.failed", reason=str(error))
+                with contextlib.suppress(PushError):  # only told by `pushwire export status`
+                    await self._exports.note_failure(Failure(since_ms, str(error), self._worker))
                 wait_s = max(error.retry_after_s, _RETRY.delay_s(failures, self._uniform))
                 await _within(stopping, wait_s)
                 if stopping.is_set():
@@ -216,11 +219,6 @@ class Exporter:
                 if failures:
                     _log.info("export.recovered", failures=failures)
                 return True
-
-    async def _tell_failure(self, reason: str) -> None:
-        _log.warning("export.failed", reason=reason)
-        with contextlib.suppress(PushError):
-            await self._exports.note_failure(Failure(self._now_ms(), reason, self._worker))
 
     async def _move(self, marks: Mapping[Partition, Mark]) -> None:
         """Move the cursors; while the store is away there is nothing else to do."""

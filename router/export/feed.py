@@ -19,7 +19,7 @@ from router.telemetry.metrics import Metrics
 WINDOW: Final = 500
 """Entries in one read."""
 BUFFER_BYTES: Final = 16 * 1024 * 1024
-CHUNK: Final = 1000
+CHUNK: Final = 500
 """Entries that are worth a call of the writer's thread."""
 ENTRY_BYTES: Final = 256
 """What an entry takes besides its record: its id, and Python's objects."""

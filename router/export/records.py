@@ -53,7 +53,7 @@ def read(partition: Partition, entry: str, record: bytes) -> tuple[Record, ...]:
     if event == Event.UPSTREAM:
         message, detail = detail, ""
     event_id = f"{partition}-{entry}"
-    time_ms, accepted_ms, sent_ms = min(int(time), _LAST_MS), int(accepted) or None, int(sent)
+    time_ms, accepted_ms, sent_ms = _in_calendar(int(time)), int(accepted) or None, int(sent)
     last = Record(
         event_id,
         time_ms,
@@ -81,6 +81,10 @@ def read(partition: Partition, entry: str, record: bytes) -> tuple[Record, ...]:
         partition,
     )
     return told, last
+
+
+def _in_calendar(time_ms: int) -> int:
+    return max(0, min(time_ms, _LAST_MS))
 
 
 def _latency_ms(time_ms: int, accepted_ms: int | None) -> int | None:

@@ -9,6 +9,8 @@ import pytest
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.slow]
 
+CASES = ("idle", "single", "callbacks", "export")
+
 
 async def bench(*words: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
@@ -24,7 +26,7 @@ async def bench(*words: str) -> tuple[int, str, str]:
 
 async def test_quick_run_gives_every_figure_of_its_cases(tmp_path: Path) -> None:
     record = tmp_path / "record.json"
-    code, out, err = await bench("--quick", "--json", str(record), "idle", "single", "callbacks")
+    code, out, err = await bench("--quick", "--json", str(record), *CASES)
     assert code == 0, err
     found = json.loads(record.read_text())
     names = [figure["name"] for figure in found["figures"]]
@@ -34,6 +36,9 @@ async def test_quick_run_gives_every_figure_of_its_cases(tmp_path: Path) -> None
         "CPU at rest, all devices connected",
         "CPU per message",
         "worker CPU per receipt told by a callback",
+        "worker CPU per event, no export",
+        "worker CPU per event, exported as NDJSON",
+        "worker CPU per event, exported as Parquet",
     ]
     assert all(f"| {name} " in out for name in names)
     assert all(runs and min(runs) >= 0 for runs in (f["runs"] for f in found["figures"]))

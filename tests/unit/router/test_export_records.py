@@ -60,9 +60,12 @@ def test_clocks_that_disagree_make_no_negative_latency() -> None:
     assert read(f"demo|m1|dev1|delivered|{NOW}|{NOW + 5}|0|")[0].latency_ms == 0
 
 
-def test_a_device_that_names_a_time_beyond_all_calendars_stops_no_file() -> None:
-    (record,) = read(f"demo|m1|dev1|opened|{10**17}|0|0|")
-    assert record.time_ms == 253_402_300_799_999
+@pytest.mark.parametrize(("named", "kept"), [(10**17, 253_402_300_799_999), (-(10**17), 0)])
+def test_a_device_that_names_a_time_beyond_all_calendars_stops_no_file(
+    named: int, kept: int
+) -> None:
+    (record,) = read(f"demo|m1|dev1|opened|{named}|0|0|")
+    assert record.time_ms == kept
 
 
 def test_probes_are_not_exported() -> None:
