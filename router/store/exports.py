@@ -164,7 +164,7 @@ class Exports:
             if first:
                 oldest.append(place(first[0][0])[0])
                 behind = info.get("entries-added", 0) - mark.number
-                waiting += min(info.get("length", 0), behind)
+                waiting += max(1, min(info.get("length", 0), behind))
         file, failure = fields(
             await self._store.batch.call("HMGET", keys.EXPORT, "file", "failure")
         )
