@@ -63,6 +63,14 @@ class Spreader:
         if spreading is not None:
             await self.spread(spreading)
 
+    async def keep(self, subject: str, now_ms: int) -> None:
+        """Look at a message that lasts for long: its status goes once no mailbox holds it.
+
+        Raises:
+            StoreUnavailableError: the store is away; the timer stands.
+        """
+        await self._casts.keep(MessageId(subject), now_ms)
+
     async def spread(self, spreading: Spreading, *, urgent: bool = False) -> None:
         """Put a copy into each mailbox, or take all of them back.
 
@@ -75,10 +83,10 @@ class Spreader:
         """
         if not spreading.cancelled:
             await self._put(spreading, urgent=urgent)
-            if await self._casts.spread_done(spreading.message):
+            if await self._casts.spread_done(spreading.message, self._now_ms()):
                 return
         await self._take_back(spreading)
-        await self._casts.spread_done(spreading.message, taken_back=True)
+        await self._casts.spread_done(spreading.message, self._now_ms(), taken_back=True)
 
     async def cancel(self, project: ProjectId, message: MessageId) -> MessageStatus | None:
         """Take back what is still pending of a message.

@@ -20,7 +20,7 @@ from router.store.leases import Leases
 from router.store.mailbox import Mailboxes
 from router.store.members import Members
 from router.store.outbox import Outbox
-from router.store.timers import BIND, SPREAD, Timers
+from router.store.timers import BIND, KEEP, SPREAD, Timers
 
 
 async def run(settings: Settings, context: RoleContext) -> None:
@@ -51,7 +51,7 @@ async def run(settings: Settings, context: RoleContext) -> None:
             routing,
             metrics,
             clock.now_ms,
-            {SPREAD: spreader.resume, BIND: bindings.settle},
+            {SPREAD: spreader.resume, KEEP: spreader.keep, BIND: bindings.settle},
         )
         receipts = Receipts(outbox, MetricsSink(metrics))
         callbacks = callbacks_of(settings, context, store, worker, lambda: partitions.owned)

@@ -134,15 +134,29 @@ class Casts:
             cancelled=bool(cancelled),
         )
 
-    async def spread_done(self, message: MessageId, *, taken_back: bool = False) -> bool:
+    async def spread_done(
+        self, message: MessageId, now_ms: int, *, taken_back: bool = False
+    ) -> bool:
         """Note that all copies are made, or taken back; False where they are to be taken back."""
         partition = partition_of_message(message)
         return bool(
             await self._store.batch.fcall(
                 self._function("spread_done"),
                 (keys.timers(partition), keys.message(message)),
-                (message, int(taken_back)),
+                (message, int(taken_back), now_ms, self._retention_ms),
             )
+        )
+
+    async def keep(self, message: MessageId, now_ms: int) -> None:
+        """Keep the status of a message on if one of its copies waits in a mailbox."""
+        batch, partition = self._store.batch, partition_of_message(message)
+        found = read_status(message, await batch.call("HGETALL", keys.message(message)))
+        copies = () if found is None else await self.copies(found)
+        pending = any(not copy.has_ended() for copy in copies)
+        await batch.fcall(
+            self._function("keep"),
+            (keys.timers(partition), keys.message(message)),
+            (message, now_ms, self._retention_ms, int(pending)),
         )
 
     async def uncast(

@@ -14,6 +14,7 @@ LAPSE: Final = "lapse"
 TOPICS: Final = "topics"
 SPREAD: Final = "spread"
 BIND: Final = "bind"
+KEEP: Final = "keep"
 
 
 class Timers:

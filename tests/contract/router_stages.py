@@ -33,7 +33,7 @@ from router.store.mailbox import Mailboxes
 from router.store.members import Members
 from router.store.messages import Messages
 from router.store.outbox import Outbox
-from router.store.timers import BIND, SPREAD, Timers
+from router.store.timers import BIND, KEEP, SPREAD, Timers
 from router.telemetry.metrics import Metrics
 from tests.support.valkey import wall_ms
 
@@ -91,7 +91,7 @@ class Stages:
             self.routing,
             self.metrics,
             now_ms,
-            {SPREAD: self.spreader.resume, BIND: self.bindings.settle},
+            {SPREAD: self.spreader.resume, KEEP: self.spreader.keep, BIND: self.bindings.settle},
         )
 
     def partitions(self, worker: str, sink: ReceiptSink, lease_s: float = 6.0) -> Partitions:

@@ -19,7 +19,6 @@ from router.model.status import MessageStatus
 from router.registration import DeviceChanges, DeviceSpec, Registered
 from router.store import keys
 from router.store.connection import Store
-from router.store.timers import SPREAD
 from tests.contract.router_stages import Stages, to
 
 USER = Audience(AudienceKind.USER, "a|b")
@@ -362,5 +361,38 @@ async def test_the_outbox_tells_of_copies_by_the_messages_id(stages: Stages) -> 
     assert f"{message}.{device.device_id}" not in repr(entries)
 
 
-def test_the_timer_of_a_message_is_known_to_the_worker(stages: Stages) -> None:
-    assert SPREAD in stages.redelivery._steps
+async def test_the_status_is_kept_as_long_as_a_mailbox_holds_a_copy(stages: Stages) -> None:
+    device = await of_user(stages)
+    retention_ms = stages.store.options.retention_ms
+    message = await stages.caster.cast(stages.project, casting(ttl_ms=10 * retention_ms))
+
+    async def left_ms() -> int:
+        reply = await stages.store.batch.call("PTTL", keys.message(message))
+        assert isinstance(reply, int)
+        return reply
+
+    async def looked_at() -> bool:
+        partition = USER.partition(stages.project)
+        name = f"keep:{message}"
+        return await stages.store.batch.call("ZSCORE", keys.timers(partition), name) is not None
+
+    assert await left_ms() <= 2 * retention_ms
+    await stages.store.batch.call("PEXPIRE", keys.message(message), retention_ms)
+    await stages.spreader.keep(message, stages.clock.now_ms())
+    assert retention_ms < await left_ms() <= 2 * retention_ms
+    assert await looked_at()
+    attached = await stages.attach(device, await stages.shard())
+    now_ms = stages.clock.now_ms()
+    await stages.mailboxes.ack(device.device_id, attached.epoch, [Ack(message, 1, 0)], now_ms)
+    await stages.spreader.keep(message, now_ms)
+    assert not await looked_at()
+    await stages.store.batch.call("DEL", keys.message(message))
+    await stages.spreader.keep(message, now_ms)
+    assert await left_ms() < 0
+
+
+async def test_a_message_that_is_short_lived_needs_no_second_look(stages: Stages) -> None:
+    await of_user(stages)
+    message = await stages.caster.cast(stages.project, casting())
+    timers = keys.timers(USER.partition(stages.project))
+    assert await stages.store.batch.call("ZSCORE", timers, f"keep:{message}") is None

@@ -7,9 +7,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from router.cast import Casting
+from router.model.audience import Audience, AudienceKind
 from router.model.errors import StoreOutcomeUnknownError, StoreUnavailableError
 from router.model.hint import Deliver, Hint, Route, Wake
 from router.model.ids import DeviceId, MessageId
+from router.model.message import Message
+from router.registration import DeviceSpec
 from router.routing import MAX_ENTRY, Routing
 from router.send import Item, Sender
 from router.store import keys
@@ -68,6 +72,30 @@ async def test_a_message_with_an_idempotency_key_stays_for_its_repeat(
     known = await stages.mailboxes.device(device.device_id)
     assert known is not None
     assert known.pending == 1
+
+
+async def test_a_message_to_a_user_of_unknown_outcome_is_withdrawn(
+    stages: Stages, server: Server
+) -> None:
+    spec = DeviceSpec(platform="python", user="anna")
+    device = await stages.registration.register(stages.project, spec)
+    audience = Audience(AudienceKind.USER, "anna")
+    casting = Casting(audience, Message(token="", audience=audience, data={"k": "v"}))
+    async with withdrawing(stages.sender):
+        server.pause()
+        with pytest.raises(StoreOutcomeUnknownError):
+            await stages.caster.cast(stages.project, casting)
+        server.resume()
+        await eventually(lambda: stages.count("pushwire_withdrawals_total", result="done") == 1)
+    timers = keys.timers(audience.partition(stages.project))
+    names = await stages.store.batch.call("ZRANGE", timers, 0, -1)
+    assert isinstance(names, list)
+    for name in names:
+        assert isinstance(name, bytes)
+        await stages.spreader.resume(name.decode().partition(":")[2], stages.clock.now_ms())
+    known = await stages.mailboxes.device(device.device_id)
+    assert known is not None
+    assert known.pending == 0
 
 
 async def test_a_batch_answers_503_for_each_item(stages: Stages, server: Server) -> None:
