@@ -6,12 +6,13 @@ lacks one for long: an entry is made before the mailbox says so, made again afte
 the device's partition stands in between.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
 from router.model.audience import Audience, AudienceKind
 from router.model.cast import Member
-from router.model.errors import ErrorCode, PushError
+from router.model.errors import ErrorCode, PushError, StoreUnavailableError
 from router.model.ids import ENTROPY_BYTES, DeviceId, ProjectId, UserName, new_stamp
 from router.store.members import Members
 
@@ -79,11 +80,11 @@ class Bindings:
     async def drop(self, project: ProjectId, user: str, device: DeviceId) -> None:
         """Remove a device's entry, unless the device is the user's.
 
-        Raises:
-            StoreUnavailableError: the store is away; who meets the entry later removes it.
+        Where the store is away the entry stays, and who meets it later removes it.
         """
-        listed = await self._members.listed(project, _audience(user)) or []
-        await self._current(project, user, [one for one in listed if one.device == device])
+        with contextlib.suppress(StoreUnavailableError):
+            listed = await self._members.listed(project, _audience(user)) or []
+            await self._current(project, user, [one for one in listed if one.device == device])
 
     async def user_of(self, device: DeviceId) -> str:
         """Give the user that a mailbox names, empty for none.

@@ -8,62 +8,23 @@ import pytest
 from router.cast import Casting
 from router.groups import Groups
 from router.model.audience import Audience, AudienceKind
-from router.model.cast import CastEnvelope
 from router.model.errors import ErrorCode, PushError
 from router.model.hint import Deliver
-from router.model.ids import GroupName, MessageId, Partition, UserName, kept_as, new_cast_id
+from router.model.ids import GroupName, Partition, UserName, kept_as
 from router.model.mailbox import Ack
 from router.model.message import Message
 from router.model.receipt import Event
-from router.model.status import MessageStatus
-from router.registration import DeviceChanges, DeviceSpec, Registered
+from router.registration import DeviceChanges, DeviceSpec
 from router.store import keys
 from router.store.connection import Store
+from tests.contract.cast_stage import USER, an_envelope, casting, held, of_user, states, status
 from tests.contract.router_stages import Stages, to
-
-USER = Audience(AudienceKind.USER, "a|b")
+from tests.support.valkey import opened_store
 
 
 @pytest.fixture
 def stages(store: Store) -> Stages:
     return Stages(store)
-
-
-async def of_user(stages: Stages, user: str = USER.name) -> Registered:
-    spec = DeviceSpec(platform="python", user=user)
-    return await stages.registration.register(stages.project, spec)
-
-
-def casting(
-    audience: Audience = USER, *, ttl_ms: int = 60_000, key: str = "", send_at_ms: int | None = None
-) -> Casting:
-    message = Message(
-        token="", audience=audience, data={"k": "v"}, ttl_ms=ttl_ms, send_at_ms=send_at_ms
-    )
-    return Casting(audience, message, key, "digest" if key else "")
-
-
-async def status(stages: Stages, message: MessageId) -> MessageStatus:
-    found = await stages.messages.status(message)
-    assert found is not None
-    return await stages.caster.status(found)
-
-
-async def states(stages: Stages, message: MessageId) -> dict[str, Event]:
-    return {copy.device: copy.state for copy in (await status(stages, message)).copies}
-
-
-async def held(stages: Stages, device: Registered) -> list[MessageId]:
-    """What waits in a mailbox, by the ids that a session sees."""
-    shard = await stages.shard()
-    return [one.message for one in (await stages.attach(device, shard)).window.messages]
-
-
-def an_envelope(stages: Stages) -> CastEnvelope:
-    """A message as it is accepted by a process that then dies."""
-    now_ms = stages.clock.now_ms()
-    message = new_cast_id(USER.partition(stages.project), now_ms, os.urandom(10))
-    return CastEnvelope(stages.project, USER, message, b"\x80", now_ms, now_ms + 60_000)
 
 
 async def test_each_device_of_a_user_has_a_copy_and_acks_it_by_the_messages_id(
@@ -162,17 +123,22 @@ async def test_what_a_dead_process_accepted_a_worker_spreads_once(stages: Stages
     assert sorted(copy.state for copy in found.copies) == ["accepted", "accepted", "delivered"]
 
 
-async def test_a_worker_runs_the_timer_of_a_message_that_was_cut_short(stages: Stages) -> None:
-    device = await of_user(stages)
-    envelope = an_envelope(stages)
-    await stages.casts.begin_cast(envelope)
-    partition = USER.partition(stages.project)
-    await stages.leases.partition_acquire(partition, "w", 60_000)
-    stages.clock.ahead_ms = 20_000
-    await stages.redelivery.run_once(partition, "w")
-    assert await held(stages, device) == [envelope.message]
-    assert (await stages.timers.due(partition, "w", 2**45, 100)) == []
-    await stages.leases.partition_release(partition, "w")
+async def test_a_worker_runs_the_timer_of_a_message_that_was_cut_short(
+    fresh_store_url: str,
+) -> None:
+    async with opened_store(fresh_store_url) as store:
+        stages = Stages(store)
+        device = await of_user(stages)
+        envelope = an_envelope(stages)
+        await stages.casts.begin_cast(envelope)
+        partition = USER.partition(stages.project)
+        await stages.leases.partition_acquire(partition, "w", 60_000)
+        assert await stages.timers.due(partition, "w", stages.clock.now_ms(), 100) == []
+        stages.clock.ahead_ms = 20_000
+        await stages.redelivery.run_once(partition, "w")
+        assert await held(stages, device) == [envelope.message]
+        kinds = [kind for kind, _ in await stages.timers.due(partition, "w", 2**45, 100)]
+        assert "spread" not in kinds
 
 
 async def test_a_scheduled_message_goes_to_the_devices_that_are_the_users_when_it_is_due(
@@ -216,64 +182,6 @@ async def test_a_ttl_of_zero_reaches_who_is_connected_and_is_stored_for_nobody(
     await stages.mailboxes.lapse(kept_as(message, online.device_id), stages.clock.now_ms())
     assert set((await states(stages, message)).values()) == {Event.EXPIRED}
     assert (await status(stages, message)).is_done(0)
-
-
-async def test_cancelling_takes_back_every_pending_copy_and_no_other(stages: Stages) -> None:
-    done, waiting = [await of_user(stages) for _ in range(2)]
-    message = await stages.caster.cast(stages.project, casting())
-    epoch = (await stages.attach(done, await stages.shard())).epoch
-    now_ms = stages.clock.now_ms()
-    await stages.mailboxes.ack(done.device_id, epoch, [Ack(message, 1, 0)], now_ms)
-    found = await stages.sender.cancel(stages.project, message)
-    assert found is not None
-    assert {copy.device: copy.state for copy in found.copies} == {
-        done.device_id: Event.DELIVERED,
-        waiting.device_id: Event.CANCELLED,
-    }
-    assert await held(stages, waiting) == []
-    assert await stages.sender.cancel(type(stages.project)("p-other"), message) is None
-
-
-async def test_a_copy_that_is_made_while_the_message_is_cancelled_is_taken_back(
-    stages: Stages,
-) -> None:
-    device = await of_user(stages)
-    envelope = an_envelope(stages)
-    await stages.casts.begin_cast(envelope)
-    now_ms = stages.clock.now_ms()
-    spreading = await stages.casts.spread(envelope.message, now_ms)
-    assert spreading is not None
-    await stages.caster.cancel(stages.project, envelope.message)
-    await stages.spreader.spread(spreading)
-    assert await held(stages, device) == []
-    assert await states(stages, envelope.message) == {device.device_id: Event.CANCELLED}
-    assert await stages.casts.spread(envelope.message, now_ms) is None
-
-
-async def test_a_worker_takes_back_what_was_cancelled_while_its_sender_died(
-    stages: Stages,
-) -> None:
-    device = await of_user(stages)
-    envelope = an_envelope(stages)
-    await stages.casts.begin_cast(envelope)
-    spreading = await stages.casts.spread(envelope.message, stages.clock.now_ms())
-    assert spreading is not None
-    await stages.caster.cancel(stages.project, envelope.message)
-    await stages.spreader._put(spreading)  # and then it died
-    await stages.spreader.resume(envelope.message, stages.clock.now_ms())
-    assert await held(stages, device) == []
-    assert not (await status(stages, envelope.message)).spreading
-
-
-async def test_a_scheduled_message_can_be_cancelled(stages: Stages) -> None:
-    device = await of_user(stages)
-    due_ms = stages.clock.now_ms() + 1000
-    message = await stages.caster.cast(stages.project, casting(send_at_ms=due_ms))
-    found = await stages.caster.cancel(stages.project, message)
-    assert found is not None
-    assert (found.timeline[-1].event, found.is_done(0)) == (Event.CANCELLED, True)
-    await stages.spreader.resume(message, due_ms)
-    assert await held(stages, device) == []
 
 
 async def test_a_device_that_changed_its_user_gets_nothing_of_the_one_before(

@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
         }
     )
     terminal.line()
-    rows = [(entry.time, entry.type, entry.detail) for entry in status.timeline]
-    terminal.table(("time", "event", "detail"), rows)
+    rows = [(entry.time, entry.type, entry.device_id, entry.detail) for entry in status.timeline]
+    terminal.table(("time", "event", "device", "detail"), rows)
     return 0
 
 
