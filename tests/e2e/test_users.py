@@ -1,6 +1,7 @@
 """Users and groups from end to end: a copy for each device, handled once, whoever dies."""
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -18,7 +19,7 @@ from router.policy.frame import message_frame
 from router.store.casts import Casts
 from sdk_client import ApiError, BlockingDevice, Device
 from tests.e2e.conftest import kept_running, seen_from_here
-from tests.support.gateway import RunningGateway, running_gateway
+from tests.support.gateway import RunningGateway, pushwire, running_gateway
 from tests.support.statuses import until_state
 from tests.support.valkey import opened_store, wall_ms
 from tests.support.waiting import eventually
@@ -196,6 +197,18 @@ async def test_a_device_proves_its_user_and_signs_out_again(gateway: RunningGate
             await device.set_user(await token_for(gateway, "finn", expires_s=-60))
         await device.clear_user()
         assert await devices_of(gateway, "gina") == []
+
+
+async def test_a_device_of_the_command_line_proves_its_user(
+    gateway: RunningGateway, tmp_path: Path
+) -> None:
+    code, out, err = await pushwire(
+        *("device", "register", "--json", "--state", str(tmp_path / "device.json")),
+        *("--project", gateway.project, "--client-key", gateway.client_key),
+        *("--user-token", await token_for(gateway, "jan"), "--data-dir", str(gateway.data_dir)),
+    )
+    assert code == 0, err
+    assert await devices_of(gateway, "jan") == [json.loads(out)["device"]]
 
 
 async def test_the_blocking_device_proves_its_user_too(

@@ -41,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     register.add_argument("--api-url", default=variable("api_url"), help="or PUSHWIRE_API_URL")
     register.add_argument("--platform", default="python", help="as the app would say it")
+    register.add_argument("--user-token", default="", help="proves whose device it is")
     register.add_argument("--json", action="store_true", help="for programs")
     listen = actions.add_parser("listen", help="connect, and print messages")
     listen.add_argument("--count", type=int, default=0, help="end after so many messages")
@@ -88,6 +89,7 @@ async def _register(args: argparse.Namespace) -> int:
             client_key=args.client_key,
             platform=args.platform,
             state=args.state,
+            user_token=args.user_token,
         )
     found = {"device": device.device_id, "token": device.token, "state": args.state}
     if args.json:
