@@ -20,11 +20,15 @@ from router.model.device import Device
 from router.model.ids import (
     DeviceId,
     MessageId,
+    Partition,
     ProjectId,
     ShardId,
+    kept_as,
+    new_cast_id,
     new_message_id,
     partition_of,
     partition_of_message,
+    told_as,
 )
 from router.model.mailbox import Ack, Envelope
 from router.model.receipt import ENGAGEMENT, Event, Receipt
@@ -38,7 +42,8 @@ from tests.support.mailbox_model import MailboxModel
 from tests.support.valkey import make_store
 
 T = TypeVar("T")
-DEVICES = [DeviceId("device-of-machine-a"), DeviceId("device-of-machine-b")]
+DEVICES = [DeviceId(f"device-of-machine-{name}") for name in ("a", "b", "c160")]
+"""The first and the last share a partition."""
 PARTITIONS = sorted({partition_of(device) for device in DEVICES})
 PROJECT, STRANGER = ProjectId("machine"), ProjectId("stranger")
 CAP, ACK_TIMEOUT_MS = 4, 1000
@@ -52,7 +57,7 @@ Both = Mailboxes | MailboxModel
 
 
 class Machine(RuleBasedStateMachine):
-    """Two devices, one project, one clock."""
+    """Three devices, one project, one clock."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -165,6 +170,34 @@ class Machine(RuleBasedStateMachine):
         self.envelopes.append(envelope)
         self.offer(envelope)
 
+    @rule(
+        ttl=st.sampled_from([0, 50, 100_000, 100_000]),
+        collapse=st.sampled_from(["", "", "k"]),
+        proof=st.sampled_from(["u:u", "u:u", "u:u", "ca", "ca:1", "u:other", "n:u", "z" * 16]),
+    )
+    def cast(self, ttl: int, collapse: str, proof: str) -> None:
+        """Offer the copies of a message to a user, or to a group, to each device."""
+        self.made += 1
+        message = new_cast_id(Partition("07"), self.now, self.made.to_bytes(10, "big"))
+        for device in DEVICES:
+            envelope = Envelope(
+                project=PROJECT,
+                partition=partition_of(device),
+                device=device,
+                nonce=f"ca:{self.registered(device)}" if proof == "ca" else proof,
+                message=kept_as(message, device),
+                frame=b"frame %d" % self.made,
+                now_ms=self.now,
+                expires_ms=self.now + ttl,
+                collapse_key=collapse,
+            )
+            self.envelopes.append(envelope)
+            self.offer(envelope)
+
+    def registered(self, device: DeviceId) -> int:
+        found = self.runner.run(self.model.device(device))
+        return 0 if found is None else found.created_ms
+
     @rule(back=recent)
     def enqueue_again(self, back: int) -> None:
         if (envelope := self.message(back)) is not None:
@@ -217,7 +250,7 @@ class Machine(RuleBasedStateMachine):
     def acks(self, backs: list[int], *, known: bool, sent_ms: int) -> list[Ack]:
         found = [self.message(back) for back in backs]
         return [
-            Ack(e.message, self.seqs.get(e.message, 0) if known else 0, sent_ms)
+            Ack(told_as(e.message), self.seqs.get(e.message, 0) if known else 0, sent_ms)
             for e in found
             if e is not None
         ]
@@ -237,14 +270,14 @@ class Machine(RuleBasedStateMachine):
             message, epoch = envelope.message, self.epoch(device, age)
             seq = self.seqs.get(message, 0) if known else 0
             until = self.now + after
-            self.both(lambda m: m.nack(device, epoch, message, seq, reason, until, self.now))
+            told = told_as(message)
+            self.both(lambda m: m.nack(device, epoch, told, seq, reason, until, self.now))
 
     @rule(device=devices, back=recent, event=st.sampled_from(sorted(ENGAGEMENT)))
     def engage(self, device: DeviceId, back: int, event: Event) -> None:
         if (envelope := self.message(back)) is not None:
-            self.both(
-                lambda m: m.engage(device, envelope.message, event, self.now - 1, "b|1", self.now)
-            )
+            told = told_as(envelope.message)
+            self.both(lambda m: m.engage(device, told, event, self.now - 1, "b|1", self.now))
 
     @rule(device=devices, age=session_age, identifier=st.sampled_from(["u|1", "u2"]))
     def upstream(self, device: DeviceId, age: int, identifier: str) -> None:
@@ -253,8 +286,20 @@ class Machine(RuleBasedStateMachine):
 
     @rule(back=recent, project=st.sampled_from([PROJECT, PROJECT, STRANGER]))
     def cancel(self, back: int, project: ProjectId) -> None:
-        if (envelope := self.message(back)) is not None:
-            self.both(lambda m: m.cancel(envelope.message, project, self.now))
+        if (envelope := self.message(back)) is None:
+            return
+        message = envelope.message
+        if message == told_as(message):
+            self.both(lambda m: m.cancel(message, project, self.now))
+            return
+
+        async def copy() -> None:
+            # Of a message to many the caller knows the devices.
+            told, device = told_as(message), envelope.device
+            await self.real.begin_cancel(told, device, project, self.now)
+            await self.model.cancel(message, project, self.now)
+
+        self.runner.run(copy())
 
     @rule()
     def timers_run(self) -> None:
@@ -294,7 +339,9 @@ class Machine(RuleBasedStateMachine):
         for envelope in self.envelopes[-12:]:
             message = envelope.message
             assert await self.messages.status(message) == await self.model.status(message)
-            replay([r.event for r in self.model.outbox if r.message == message])
+            told, device = told_as(message), envelope.device
+            mine = [r for r in self.model.outbox if (r.message, r.device) == (told, device)]
+            replay([r.event for r in mine])
 
     async def _timers(self, partition: Any) -> dict[str, int]:
         reply: Any = await self.store.batch.call(

@@ -11,7 +11,7 @@ import msgspec
 
 from router.model.device import Device
 from router.model.hint import Route
-from router.model.ids import DeviceId, MessageId, ProjectId, ShardId
+from router.model.ids import DeviceId, MessageId, ProjectId, ShardId, kept_as, told_as
 from router.model.mailbox import (
     Ack,
     Attached,
@@ -26,6 +26,10 @@ from router.model.status import MessageStatus, TimelineEntry, furthest, in_order
 from tests.support.mailbox_state import Box, MailboxState, Record
 
 _LATE_MS = 60_000
+
+
+def _kept(device: DeviceId, acks: Sequence[Ack]) -> list[Ack]:
+    return [Ack(kept_as(ack.message, device), ack.seq, ack.sent_ms) for ack in acks]
 
 
 class MailboxModel(MailboxState):
@@ -144,7 +148,7 @@ class MailboxModel(MailboxState):
             return None
         return Enqueued(
             EnqueueResult.ACCEPTED,
-            message,
+            told_as(message),
             record.seq,
             box.route(),
             record.device,
@@ -212,7 +216,7 @@ class MailboxModel(MailboxState):
             return
         box.drops_known = max(box.drops_known, min(drops_known, box.dropped))
         done = False
-        for ack in acks:
+        for ack in _kept(device, acks):
             done = self._ack_one(device, ack, now_ms) or done
         if done:
             self._settle(device)
@@ -229,6 +233,7 @@ class MailboxModel(MailboxState):
     ) -> None:
         if self._session(device, epoch) is None:
             return
+        message = kept_as(message, device)
         waiting = self._find(device, message, seq or self._seq_of(device, message))
         if waiting is None:
             return
@@ -243,7 +248,7 @@ class MailboxModel(MailboxState):
         del now_ms
         if self._session(device, epoch) is None:
             return
-        for ack in acks:
+        for ack in _kept(device, acks):
             if (
                 self._find(device, ack.message, ack.seq) is None
                 if ack.seq
@@ -262,6 +267,7 @@ class MailboxModel(MailboxState):
         detail: str,
         now_ms: int,
     ) -> bool:
+        message = kept_as(message, device)
         record = self._records.get(message)
         if record is None or record.device != device or event in record.events:
             return False

@@ -4,7 +4,7 @@ import dataclasses
 
 from router.model.device import Device
 from router.model.hint import Route
-from router.model.ids import DeviceId, MessageId, ProjectId, ShardId
+from router.model.ids import DeviceId, MessageId, ProjectId, ShardId, told_as
 from router.model.mailbox import Ack, Enqueued, EnqueueResult, Envelope, Pending, Window
 from router.model.receipt import Event, Receipt
 
@@ -34,6 +34,10 @@ class Box:
     seq: int = 0
     dropped: int = 0
     drops_known: int = 0
+
+    def proofs(self) -> set[str]:
+        """What an envelope may show to be let in."""
+        return {self.nonce, f"u:{self.device.user}", f"ca:{self.device.created_ms}"}
 
     def route(self) -> Route | None:
         return None if self.shard is None else Route(self.shard, self.epoch)
@@ -82,7 +86,7 @@ class MailboxState:
             if first[1] != message:
                 return Enqueued(EnqueueResult.REPEATED, first[1])
         box = self._boxes.get(envelope.device)
-        if box is None or box.nonce != envelope.nonce:
+        if box is None or envelope.nonce not in box.proofs():
             return Enqueued(EnqueueResult.UNREGISTERED, message)
         if box.device.project != envelope.project:
             return Enqueued(EnqueueResult.SENDER_ID_MISMATCH, message)
@@ -145,7 +149,15 @@ class MailboxState:
     ) -> None:
         record = self._records[message]
         self.outbox.append(
-            Receipt(record.project, message, record.device, event, time_ms, accepted_ms, detail)
+            Receipt(
+                record.project,
+                told_as(message),
+                record.device,
+                event,
+                time_ms,
+                accepted_ms,
+                detail,
+            )
         )
 
     def _close(self, message: MessageId, event: Event, now_ms: int, detail: str) -> None:
@@ -223,7 +235,7 @@ class MailboxState:
         last = chosen[-1].seq if chosen else 0
         more = bool(chosen) and any(waiting.seq > last for waiting in self._pending(device))
         return Window(
-            tuple(Pending(w.seq, w.message, w.expires_ms, w.frame) for w in chosen),
+            tuple(Pending(w.seq, told_as(w.message), w.expires_ms, w.frame) for w in chosen),
             box.seq,
             more,
             box.dropped,
