@@ -49,6 +49,8 @@ PROJECT, STRANGER = ProjectId("machine"), ProjectId("stranger")
 CAP, ACK_TIMEOUT_MS = 4, 1000
 
 devices = st.sampled_from(DEVICES)
+strays = st.sampled_from([None, None, None, *DEVICES])
+"""A device that speaks of a message that need not be its own; None for the one that has it."""
 recent = st.integers(0, 11)
 """A message by how long ago it was offered: those of late matter most."""
 session_age = st.sampled_from([0, 0, 0, 0, 1])
@@ -256,7 +258,7 @@ class Machine(RuleBasedStateMachine):
         ]
 
     @rule(
-        device=devices,
+        stray=strays,
         back=recent,
         age=session_age,
         known=st.booleans(),
@@ -264,19 +266,20 @@ class Machine(RuleBasedStateMachine):
         after=st.sampled_from([0, 300, 3000]),
     )
     def nack(
-        self, device: DeviceId, back: int, age: int, known: bool, reason: str, after: int
+        self, stray: DeviceId | None, back: int, age: int, known: bool, reason: str, after: int
     ) -> None:
         if (envelope := self.message(back)) is not None:
+            device = stray or envelope.device
             message, epoch = envelope.message, self.epoch(device, age)
             seq = self.seqs.get(message, 0) if known else 0
             until = self.now + after
             told = told_as(message)
             self.both(lambda m: m.nack(device, epoch, told, seq, reason, until, self.now))
 
-    @rule(device=devices, back=recent, event=st.sampled_from(sorted(ENGAGEMENT)))
-    def engage(self, device: DeviceId, back: int, event: Event) -> None:
+    @rule(stray=strays, back=recent, event=st.sampled_from(sorted(ENGAGEMENT)))
+    def engage(self, stray: DeviceId | None, back: int, event: Event) -> None:
         if (envelope := self.message(back)) is not None:
-            told = told_as(envelope.message)
+            device, told = stray or envelope.device, told_as(envelope.message)
             self.both(lambda m: m.engage(device, told, event, self.now - 1, "b|1", self.now))
 
     @rule(device=devices, age=session_age, identifier=st.sampled_from(["u|1", "u2"]))
