@@ -13,7 +13,7 @@ from loadtest.fleet import Connect, Expect, Register, fleet_process
 from loadtest.gateway import create_project, serve
 from loadtest.http import encode_request, open_connection
 from loadtest.processes import CpuMeter
-from loadtest.recorder import Figure
+from loadtest.recorder import Figure, medians
 from loadtest.senders import Account
 
 TARGET_US: Final = 40.0
@@ -22,6 +22,7 @@ FORMATS: Final = ("", "ndjson", "parquet")
 """The empty one is the worker without an export: what the others are compared with."""
 _NAMES: Final = {"": "no export", "ndjson": "exported as NDJSON", "parquet": "exported as Parquet"}
 _FLAGS: Final = {"shards": 1, "apis": 1, "workers": 1, "export_rotate_s": 1.0}
+_PARTS: Final = frozenset({"worker", "store"})
 _EVENTS: Final = 3
 """Of each message: accepted, sent, delivered."""
 _EXPORTED: Final = "pushwire_export_events_total"
@@ -44,16 +45,17 @@ async def export(scale: Scale, say: Say) -> list[Figure]:
             Figure(
                 name=f"worker CPU per event, {_NAMES[format_]}",
                 unit="µs",
-                runs=tuple(runs),
+                runs=tuple(run["worker"] for run in runs),
                 target=TARGET_US,
+                parts={role: value for role, value in medians(runs).items() if role in _PARTS},
                 note=f"all that a worker does, {scale.devices} devices, a file each second",
             )
         )
     return figures
 
 
-async def _runs(scale: Scale, format_: str, say: Say) -> list[float]:
-    runs: list[float] = []
+async def _runs(scale: Scale, format_: str, say: Say) -> list[dict[str, float]]:
+    runs: list[dict[str, float]] = []
     expected = scale.messages * _EVENTS
     async with _gateway(scale, format_) as (pids, count, send):
         for run in range(scale.runs + 1):
@@ -61,10 +63,10 @@ async def _runs(scale: Scale, format_: str, say: Say) -> list[float]:
             meter = CpuMeter(pids)
             await send()
             await _until(count, before + expected)
-            cpu_us = 1e6 * meter.spent_s()["worker"] / expected
-            say(f"{format_ or 'off'}: {cpu_us:.1f} µs an event, {1e6 / cpu_us:.0f} a CPU second")
+            spent = {role: 1e6 * used / expected for role, used in meter.spent_s().items()}
+            say(f"{_NAMES[format_]}: {spent['worker']:.1f} µs an event, {spent['store']:.1f} store")
             if run > 0:  # the first one warms up
-                runs.append(cpu_us)
+                runs.append(spent)
     return runs
 
 

@@ -66,6 +66,13 @@ async def test_post_says_how_the_lines_are_compressed() -> None:
     assert request.headers["content-encoding"] == "gzip"
 
 
+async def test_a_header_of_the_operator_replaces_ours_whatever_its_case() -> None:
+    async with collecting() as collector:
+        await put(Destination(collector.url, "PUT", (("content-type", "text/plain"),)))
+    assert collector.requests[0].headers["content-type"] == "text/plain"
+    assert collector.requests[0].repeated == set()
+
+
 @pytest.mark.parametrize("status", [301, 400, 403, 404, 413, 500, 503])
 async def test_any_other_answer_is_a_failure_that_names_it(status: int) -> None:
     async with collecting() as collector:

@@ -18,6 +18,8 @@ class Request(msgspec.Struct):
     headers: dict[str, str]
     body: bytes
     status: int = 0
+    repeated: set[str] = set()
+    """Headers that came more than once."""
 
     @property
     def name(self) -> str:
@@ -56,6 +58,7 @@ class Collector:
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
         taken = Request(request.method, request.raw_path, headers, body)
+        taken.repeated = {name for name in headers if len(request.headers.getall(name)) > 1}
         self.requests.append(taken)
         answer = self.answer(taken)
         if answer.after is not None:

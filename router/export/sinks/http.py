@@ -124,7 +124,9 @@ class HttpSink:
             headers["Content-Type"] = _ARCHIVES[file.coding]
         elif file.coding:
             headers["Content-Encoding"] = file.coding
-        return {**headers, **dict(self._destination.headers)}
+        given = {name.lower() for name, _ in self._destination.headers}
+        ours = {name: value for name, value in headers.items() if name.lower() not in given}
+        return {**ours, **dict(self._destination.headers)}
 
 
 def _shown(error: Exception) -> str:
