@@ -121,6 +121,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     status_retention_s: Annotated[
         int, Meta(ge=60, description="Seconds a message's status is kept after its end.")
     ] = 86_400
+    recent_messages: Annotated[
+        int,
+        Meta(
+            ge=0, le=100_000, description="Messages listed per project and partition; 0: no list."
+        ),
+    ] = 1000
     max_request_bytes: Annotated[
         int, Meta(ge=4096, description="Largest body of an API request.")
     ] = 4_194_304

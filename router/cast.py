@@ -24,7 +24,7 @@ from router.model.errors import (
 )
 from router.model.ids import ENTROPY_BYTES, MessageId, ProjectId, new_cast_id
 from router.model.lane import LANE_OF, slowest
-from router.model.message import Message
+from router.model.message import Message, ReceiptMode
 from router.model.status import MessageStatus
 from router.policy.delivery import lifetime
 from router.policy.frame import message_frame, payload_bytes
@@ -189,7 +189,9 @@ class Caster:
         message, audience, now_ms = casting.message, casting.audience, self._now_ms()
         if (late := schedule_violation(message.send_at_ms, now_ms)) is not None:
             raise _invalid(late)
-        identifier = new_cast_id(audience.partition(project), now_ms, self._entropy(ENTROPY_BYTES))
+        partition, entropy = audience.partition(project), self._entropy(ENTROPY_BYTES)
+        quiet = message.receipts is not ReceiptMode.DEVICE
+        identifier = new_cast_id(partition, now_ms, entropy, quiet=quiet)
         times = lifetime(now_ms, message.ttl_ms, message.send_at_ms)
         sent_ms = times.send_at_ms or times.accepted_ms
         try:
@@ -212,6 +214,7 @@ class Caster:
             send_at_ms=times.send_at_ms,
             idempotency_key=casting.idempotency_key,
             idempotency_digest=casting.digest,
+            label=message.label,
         )
 
 

@@ -180,6 +180,7 @@ class Publisher:
             lane=LANE_OF[message.priority],
             idempotency_key=publication.idempotency_key,
             idempotency_digest=publication.digest,
+            label=message.label,
         )
 
 

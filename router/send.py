@@ -28,11 +28,12 @@ from router.model.ids import (
     is_cast,
     is_topic_message,
     new_message_id,
+    new_quiet_message_id,
     parse_token,
 )
 from router.model.lane import LANE_OF, slowest
 from router.model.mailbox import Enqueued, EnqueueResult, Envelope
-from router.model.message import MAX_PAYLOAD_BYTES, Message
+from router.model.message import MAX_PAYLOAD_BYTES, Message, ReceiptMode
 from router.model.status import MessageStatus
 from router.policy.delivery import Lifetime, lifetime
 from router.policy.frame import message_frame, payload_bytes
@@ -192,7 +193,8 @@ class Sender:
         now_ms = self._now_ms()
         if (late := schedule_violation(message.send_at_ms, now_ms)) is not None:
             raise _invalid(late)
-        identifier = new_message_id(token.partition, now_ms, self._entropy(ENTROPY_BYTES))
+        new_id = new_message_id if message.receipts is ReceiptMode.DEVICE else new_quiet_message_id
+        identifier = new_id(token.partition, now_ms, self._entropy(ENTROPY_BYTES))
         times = lifetime(now_ms, message.ttl_ms, message.send_at_ms)
         return _packed(project, message, token, identifier, times, key, digest)
 
@@ -282,6 +284,7 @@ def _packed(
         send_at_ms=times.send_at_ms,
         idempotency_key=key,
         idempotency_digest=digest,
+        label=message.label,
     )
 
 

@@ -24,6 +24,7 @@ from gateway.api.user_tokens import UserTokens
 from gateway.process import Clock, Entropy, RoleContext, opening
 from gateway.settings import Durability, Settings
 from router.callbacks.endpoints import Endpoints
+from router.listing import Listing
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import MessageId, ProjectId, is_cast
 from router.model.status import MessageStatus
@@ -31,6 +32,7 @@ from router.publish import Publisher
 from router.registration import Registration
 from router.routing import Routing
 from router.send import Retract, Sender
+from router.store.casts import Casts
 from router.store.connection import Store, StoreOptions
 from router.store.dead_letters import Bounds, DeadLetters
 from router.store.inbox import Inboxes
@@ -39,6 +41,7 @@ from router.store.mailbox import Mailboxes
 from router.store.messages import Messages
 from router.store.outbox import Outbox
 from router.store.projects import Projects
+from router.store.recent import Recent
 from router.store.topics import Topics
 from router.store.webhooks import Webhooks
 from router.subscription import Subscription
@@ -186,6 +189,7 @@ async def services_of(
                 settings.region,
                 audiences.bindings,
             ),
+            listing=_listing(settings, store, clock),
             endpoints=_endpoints(settings, store, clock, entropy),
             authenticator=Authenticator(projects, mailboxes, settings.admin_key, clock.monotonic),
             user_tokens=UserTokens(projects),
@@ -218,6 +222,11 @@ def _retract(publisher: Publisher, audiences: Audiences) -> Retract:
         return taker(project, message)
 
     return retract
+
+
+def _listing(settings: Settings, store: Store, clock: Clock) -> Listing:
+    recent = Recent(store, settings.recent_messages)
+    return Listing(recent, Messages(store), Casts(store), clock.now_ms)
 
 
 def _endpoints(settings: Settings, store: Store, clock: Clock, entropy: Entropy) -> Endpoints:

@@ -9,6 +9,7 @@ from gateway.api.user_tokens import UserTokens
 from gateway.process import Clock, Entropy
 from gateway.settings import Settings
 from router.callbacks.endpoints import Endpoints
+from router.listing import Listing
 from router.publish import Publisher
 from router.registration import Registration
 from router.send import Sender
@@ -40,5 +41,6 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     subscription: Subscription
     registration: Registration
     endpoints: Endpoints
+    listing: Listing
     authenticator: Authenticator
     user_tokens: UserTokens

@@ -12,6 +12,7 @@ from gateway.settings import Durability, Settings
 from gateway.shard.acks import ShardLedger
 from gateway.shard.dialects import discover
 from gateway.shard.drain import drain, flush
+from gateway.shard.engagement import EngagementLedger
 from gateway.shard.events import SessionLimits, Tally
 from gateway.shard.inbox import read_inbox
 from gateway.shard.listener import Listener
@@ -27,6 +28,7 @@ from router.model.errors import PushError
 from router.model.ids import ENTROPY_BYTES, ShardId, new_device_id
 from router.routing import Routing
 from router.store.connection import Store, StoreOptions
+from router.store.engagement import Engagements
 from router.store.inbox import Inboxes
 from router.store.leases import Leases
 from router.store.mailbox import Mailboxes
@@ -109,7 +111,7 @@ class Shard:
         )
         self._turns = Turns()
         topics = Topics(store)
-        self._topic_ledger = TopicLedger(topics, clock.now_ms)
+        self._topic_ledger = TopicLedger(topics, EngagementLedger(Engagements(store)), clock.now_ms)
         self._topics = self._registry.topics = TopicIndex(
             name,
             topics,

@@ -99,11 +99,16 @@ class Upstream(msgspec.Struct, frozen=True, gc=False):
 
 
 class TopicEngaged(msgspec.Struct, frozen=True, gc=False):
-    """A person did something with a message to a topic."""
+    """A person did something with a message to a topic.
+
+    `sent` where it is in flight in this session, so that the device was sent it for certain.
+    """
 
     message: MessageId
     event: Event
     at_ms: int
+    detail: str = ""
+    sent: bool = False
 
 
 class ReadTopic(msgspec.Struct, frozen=True, gc=False):

@@ -12,12 +12,15 @@ from typing import Final
 import msgspec
 import structlog
 
+from gateway.shard.engagement import EngagementLedger
+from gateway.shard.events import TopicEngaged
 from gateway.shard.local_topic import Subscriber
 from gateway.shard.session.cursors import Counts
 from router.model.errors import PushError, StoreUnavailableError
 from router.model.ids import DeviceId, MessageId, ProjectId, TopicName
 from router.model.receipt import Event
 from router.model.topic import DeviceEvent
+from router.store.engagement import Engagement
 from router.store.topics import Cursor, Topics
 
 MAX_CURSORS: Final = 100_000
@@ -41,14 +44,18 @@ class TopicLedger:
 
     Args:
         topics: where they go.
+        engagement: where goes what people did.
         now_ms: the clock, epoch milliseconds.
     """
 
-    def __init__(self, topics: Topics, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, topics: Topics, engagement: EngagementLedger, now_ms: Callable[[], int]
+    ) -> None:
         self.counts = Counts()
         """Where sessions count."""
         self.now_ms = now_ms
         self._topics = topics
+        self._engagement = engagement
         self._moved: dict[Subscriber, None] = {}
         self._ended: list[Cursor] = []
         self._told: dict[MessageId, _Told] = {}
@@ -69,14 +76,16 @@ class TopicLedger:
             _log.warning("cursors.dropped", count=len(self._ended) - MAX_CURSORS)
             del self._ended[:-MAX_CURSORS]
 
-    def engaged(self, project: ProjectId, message: MessageId, event: Event) -> None:
-        """Count what a person did with a message."""
-        self._add(project, message, {event: 1}, [])
+    def engaged(self, project: ProjectId, device: DeviceId, action: TopicEngaged) -> None:
+        """Take what a person did with a message."""
+        told = Engagement(device, action.event, action.at_ms, action.detail, action.sent)
+        self._engagement.add(project, action.message, told)
 
     async def flush(self, *, cursors: bool = True) -> None:
         """Store what was told; what the store does not take is kept."""
         async with self._lock:
             await self._flush_counts()
+            await self._engagement.flush()
             if cursors or self._ended:
                 await self._flush_cursors(everything=cursors)
 

@@ -135,7 +135,7 @@ class TopicIndex:
                     self._saving = True
                     self._start(self._save_ended(), "cursors-save")
             case TopicEngaged():
-                self._ledger.engaged(session.project, action.message, action.event)
+                self._ledger.engaged(session.project, device, action)
             case ChangeTopics():
                 self._start(self._change(peer, device, action), "topics-change")
             case ReadSubscriptions():

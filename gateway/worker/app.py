@@ -7,9 +7,10 @@ from gateway.settings import Durability, Settings
 from gateway.worker.callbacks import callbacks_of
 from gateway.worker.export import export_of
 from router.binding import Bindings
+from router.listing import RecentSink
 from router.model.ids import ENTROPY_BYTES, new_device_id
 from router.partitions import Partitions
-from router.receipts import MetricsSink, Receipts
+from router.receipts import MetricsSink, Receipts, ReceiptSink
 from router.redelivery import Redelivery
 from router.routing import Routing
 from router.spread import Spreader
@@ -20,6 +21,7 @@ from router.store.leases import Leases
 from router.store.mailbox import Mailboxes
 from router.store.members import Members
 from router.store.outbox import Outbox
+from router.store.recent import Recent
 from router.store.timers import BIND, KEEP, SPREAD, Timers
 
 
@@ -53,7 +55,10 @@ async def run(settings: Settings, context: RoleContext) -> None:
             clock.now_ms,
             {SPREAD: spreader.resume, KEEP: spreader.keep, BIND: bindings.settle},
         )
-        receipts = Receipts(outbox, MetricsSink(metrics))
+        sink: ReceiptSink = MetricsSink(metrics)
+        if settings.recent_messages:
+            sink = RecentSink(Recent(store, settings.recent_messages), sink)
+        receipts = Receipts(outbox, sink)
         callbacks = callbacks_of(settings, context, store, worker, lambda: partitions.owned)
         export = export_of(settings, context, store, worker)
         partitions = Partitions(

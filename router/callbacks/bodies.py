@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from router.model.audience import parse_target
 from router.model.ids import ProjectId
 from router.model.receipt import ENGAGEMENT, Event
 from router.model.times import Times
@@ -15,6 +16,7 @@ _SENT: Final = Event.SENT.value.encode()
 _UPSTREAM: Final = Event.UPSTREAM.value.encode()
 _UNREGISTERED: Final = Event.UNREGISTERED.value.encode()
 _NOBODY: Final[Mapping[bytes, bytes]] = {}
+_TOPIC: Final = "/topics/"
 _ENGAGEMENT: Final = frozenset(event.value.encode() for event in ENGAGEMENT)
 
 
@@ -35,7 +37,8 @@ class Bodies:
     def device_of(record: bytes) -> bytes:
         """Give the device of an entry that tells receipts; empty where there is none."""
         _, _, device, event, _ = record.split(b"|", 4)
-        return b"" if event in {_UPSTREAM, _UNREGISTERED} else device
+        whole = device.startswith(b"/")
+        return b"" if whole or event in {_UPSTREAM, _UNREGISTERED} else device
 
     def read(self, record: bytes, data: bytes, users: Mapping[bytes, bytes] = _NOBODY) -> Told:
         """Write what an entry of the outbox tells.
@@ -71,13 +74,15 @@ class Bodies:
         time_ms: int,
         detail: bytes,
     ) -> bytes:
-        time = self._times.of(time_ms).encode()
+        whose = b',"user":' + user if user else b""
+        if device.startswith(b"/"):
+            device, whose = b"", _whole(device.decode())
         text = b'{"message_id":"%b","device_id":"%b"%b,"event":"%b","time":"%b"' % (
             message,
             device,
-            b',"user":' + user if user else b"",
+            whose,
             event,
-            time,
+            self._times.of(time_ms).encode(),
         )
         if not detail:
             return text + b"}"
@@ -104,6 +109,14 @@ class Bodies:
             self._times.of(time_ms).encode(),
             project,
         )
+
+
+def _whole(target: str) -> bytes:
+    """Name the target of a message to many, where an event is of the message as a whole."""
+    audience = parse_target(target)
+    if audience is not None:
+        return b',"%b":%b' % (audience.kind.value.encode(), _json.encode(audience.name))
+    return b',"topic":%b' % _json.encode(target.removeprefix(_TOPIC))
 
 
 def _text(raw: bytes) -> bytes:

@@ -14,18 +14,31 @@ import msgspec
 
 from router.callbacks.bodies import Bodies, Told
 from router.callbacks.directory import Directory
-from router.model.ids import DeviceId, Partition
+from router.model.ids import (
+    CAST_DIGITS,
+    CAST_QUIET_ENDS,
+    MESSAGE_CHARACTERS,
+    QUIET_DIGITS,
+    TOPIC_DIGITS,
+    DeviceId,
+    Partition,
+)
 from router.model.webhook import BATCH, LANES, DeadLetter, Kind, Webhook, lane_of
 from router.store.callbacks import FULL, LINGER_MS, Lanes, Source, element
 from router.store.dead_letters import DeadLetters
 from router.store.members import Members
-from router.store.outbox import Outbox, RawEntry
+from router.store.outbox import QUIET, Outbox, RawEntry
 from router.telemetry.metrics import Metrics
 
 GROUP: Final = "callbacks"
 WINDOW: Final = 500
 """Entries in one read."""
 OVERFLOW: Final = "overflow"
+_QUIET_KINDS: Final = frozenset(QUIET_DIGITS.encode())
+_CAST_KINDS: Final = frozenset(CAST_DIGITS.encode())
+_CAST_QUIET_ENDS: Final = frozenset(CAST_QUIET_ENDS.encode())
+_TOPIC_KINDS: Final = frozenset(TOPIC_DIGITS.encode())
+_QUIET: Final = QUIET.encode()
 
 
 class _Item(msgspec.Struct, frozen=True, gc=False):
@@ -101,8 +114,9 @@ class Feed:
                 return False
             # After the read: a webhook hears of all that happened since its call was answered.
             await directory.refresh()
-            users = await self._users(read)
-            for webhook, items in self._sort(read, users).values():
+            heard = [entry for entry in read if self._is_heard(entry[1])]
+            users = await self._users(heard)
+            for webhook, items in self._sort(heard, users).values():
                 await self._push(webhook, partition, items)
             await self._outbox.advance(partition, GROUP, read[-1][0])
         except Exception:
@@ -135,17 +149,19 @@ class Feed:
         found = await self._members.users([DeviceId(one.decode()) for one in devices if one])
         return {device.encode(): msgspec.json.encode(user) for device, user in found.items()}
 
+    def _is_heard(self, record: bytes) -> bool:
+        """Tell whether a webhook may want an entry."""
+        bar = record.index(b"|")
+        return record[:bar] in self._directory.by_project and not _is_quiet(record, bar + 1)
+
     def _sort(
         self, read: Sequence[RawEntry], users: Mapping[bytes, bytes]
     ) -> dict[str, tuple[Webhook, list[_Item]]]:
         wanted: dict[str, tuple[Webhook, list[_Item]]] = {}
         by_project = self._directory.by_project
         for entry, record, data in read:
-            webhooks = by_project.get(record[: record.index(b"|")])
-            if webhooks is None:
-                continue
             item = _Item(entry, self._bodies.read(record, data, users))
-            for webhook in webhooks:
+            for webhook in by_project[record[: record.index(b"|")]]:
                 if item.told.kind in webhook.events:
                     wanted.setdefault(webhook.id, (webhook, []))[1].append(item)
         return wanted
@@ -199,6 +215,16 @@ class Feed:
             if lost is not None:
                 self._metrics.callbacks_dead.labels(OVERFLOW).inc()
                 self._metrics.dead_letters_lost.inc(lost)
+
+
+def _is_quiet(record: bytes, message: int) -> bool:
+    """Tell whether nobody wants receipts of the message whose id begins there."""
+    kind = record[message]
+    if kind in _QUIET_KINDS:
+        return True
+    if kind in _CAST_KINDS:
+        return record[message + MESSAGE_CHARACTERS - 1] in _CAST_QUIET_ENDS
+    return kind in _TOPIC_KINDS and record.startswith(_QUIET, record.index(b"|", message) + 1)
 
 
 def _groups(items: Sequence[_Item]) -> Iterator[list[_Item]]:

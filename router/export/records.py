@@ -11,6 +11,7 @@ import msgspec
 
 from router.model.ids import Partition
 from router.model.receipt import Event
+from router.store.outbox import WHOLE
 
 _SENT_SUFFIX: Final = "-sent"
 _OURS: Final = b"_"
@@ -30,7 +31,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     message_id: str | None
     """Of an upstream event, the device's own id; None where a registration ended."""
     device_id: str | None
-    """None of a message to a topic, where the event is not of one device."""
+    """None of a message to many devices, where the event is not of one device."""
     accepted_ms: int | None
     latency_ms: int | None
     """From acceptance, where that is known."""
@@ -52,6 +53,8 @@ def read(partition: Partition, entry: str, record: bytes) -> tuple[Record, ...]:
     project, message, device, event, time, accepted, sent, detail = text.split("|", 7)
     if event == Event.UPSTREAM:
         message, detail = detail, ""
+    if device[:1] in WHOLE:
+        device = ""
     event_id = f"{partition}-{entry}"
     time_ms, accepted_ms, sent_ms = _in_calendar(int(time)), int(accepted) or None, int(sent)
     last = Record(

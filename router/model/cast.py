@@ -40,6 +40,7 @@ class CastEnvelope(msgspec.Struct, frozen=True, gc=False):
     send_at_ms: int = 0
     idempotency_key: str = ""
     idempotency_digest: str = ""
+    label: str = ""
 
 
 class CastResult(enum.Enum):

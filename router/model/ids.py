@@ -24,9 +24,14 @@ GroupName = NewType("GroupName", str)
 
 PARTITIONS: Final = 64
 _PARTITIONS: Final = tuple(Partition(f"{number:02x}") for number in range(PARTITIONS))
-_TOPIC_MARK: Final = "4"
-_CAST_MARK: Final = "8"
-_NO_MARK: Final = "c"
+TOPIC_DIGITS: Final = "4567"
+CAST_DIGITS: Final = "89ab"
+QUIET_DIGITS: Final = "cdef"
+"""First digits of message ids: the first byte is the partition, with a kind in its highest bits."""
+_QUIET_BITS: Final = 0xC0
+CAST_QUIET_ENDS: Final = "234567"
+"""Last characters of the ids of messages to users and groups whose sender wants no receipts."""
+_CAST_ENDS: Final = "abcdef"
 MESSAGE_CHARACTERS: Final = 27
 """Every message id has so many."""
 ENTROPY_BYTES: Final = 10
@@ -81,7 +86,7 @@ def partition_of(device: DeviceId) -> Partition:
 
 def partition_of_message(message: MessageId) -> Partition:
     """Name the partition that holds a message's status; of a copy, that of its device."""
-    if message[0] < _TOPIC_MARK:
+    if message[0] < "4":
         return Partition(message[:2])
     if len(message) > MESSAGE_CHARACTERS:
         return partition_of(DeviceId(message[MESSAGE_CHARACTERS + 1 :]))
@@ -99,13 +104,13 @@ def partition_of_audience(project: ProjectId, name: str) -> Partition:
 
 
 def is_topic_message(message: MessageId) -> bool:
-    """Tell whether a message was published to a topic: its first byte is 40 to 7f, not 00 to 3f."""
-    return _TOPIC_MARK <= message[0] < _CAST_MARK
+    """Tell whether a message was published to a topic: its first byte is 40 to 7f."""
+    return message[0] in TOPIC_DIGITS
 
 
 def is_cast(message: MessageId) -> bool:
     """Tell whether a message was sent to a user or a group: its first byte is 80 to bf."""
-    return _CAST_MARK <= message[0] < _NO_MARK
+    return message[0] in CAST_DIGITS
 
 
 def kept_as(message: MessageId, device: DeviceId) -> MessageId:
@@ -114,7 +119,7 @@ def kept_as(message: MessageId, device: DeviceId) -> MessageId:
     A message to a user or a group has a copy in each mailbox: `<message>.<device>`, so that the
     copies of devices that share a partition differ. Everybody but the store says `<message>`.
     """
-    if _CAST_MARK <= message[0] < _NO_MARK:
+    if message[0] in CAST_DIGITS:
         return MessageId(f"{message}.{device}")
     return message
 
@@ -151,16 +156,29 @@ def new_message_id(partition: Partition, now_ms: int, entropy: bytes) -> Message
     return MessageId(f"{partition}{''.join(reversed(digits))}{_base32(entropy)}")
 
 
+def new_quiet_message_id(partition: Partition, now_ms: int, entropy: bytes) -> MessageId:
+    """Make the id of a message to a device whose sender wants no receipts: from c0 to ff."""
+    marked = Partition(f"{int(partition, 16) | _QUIET_BITS:02x}")
+    return new_message_id(marked, now_ms, entropy)
+
+
 def new_topic_message_id(partition: Partition, now_ms: int, entropy: bytes) -> MessageId:
     """Make the id of a message to a topic, whose log stands in `partition`."""
     marked = Partition(f"{int(partition, 16) + PARTITIONS:02x}")
     return new_message_id(marked, now_ms, entropy)
 
 
-def new_cast_id(partition: Partition, now_ms: int, entropy: bytes) -> MessageId:
-    """Make the id of a message to a user or a group, whose devices are listed in `partition`."""
+def new_cast_id(
+    partition: Partition, now_ms: int, entropy: bytes, *, quiet: bool = False
+) -> MessageId:
+    """Make the id of a message to a user or a group, whose devices are listed in `partition`.
+
+    `quiet` where its sender wants no receipts: it ends with a digit, otherwise with a letter.
+    """
     marked = Partition(f"{int(partition, 16) + 2 * PARTITIONS:02x}")
-    return new_message_id(marked, now_ms, entropy)
+    made = new_message_id(marked, now_ms, entropy)
+    ending = (CAST_QUIET_ENDS if quiet else _CAST_ENDS)[entropy[-1] % len(CAST_QUIET_ENDS)]
+    return MessageId(made[:-1] + ending)
 
 
 def new_stamp(entropy: bytes) -> str:

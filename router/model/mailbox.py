@@ -33,6 +33,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     idempotency_key: str = ""
     idempotency_digest: str = ""
     """SHA-256 of the request, so that a key used again for another request is noticed."""
+    label: str = ""
+    """FCM's `analytics_label`; it stands in the status."""
 
 
 class EnqueueResult(enum.Enum):

@@ -30,6 +30,11 @@ class Event(enum.StrEnum):
     UNREGISTERED = "unregistered"
     """The registration ended: `Receipt.message` is empty."""
 
+    @property
+    def is_state(self) -> bool:
+        """Whether a message can stand at this event."""
+        return self not in {Event.UPSTREAM, Event.UNREGISTERED}
+
 
 ENGAGEMENT = frozenset({Event.DISPLAYED, Event.OPENED, Event.CLICKED, Event.DISMISSED})
 """Events that a device reports of a message that it has."""
@@ -60,3 +65,5 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     detail: str = ""
     data: bytes = b""
     """What the device sent, for an upstream event."""
+    target: str = ""
+    """`/topics/<topic>` where the event is of a message to many devices as a whole."""

@@ -1,12 +1,14 @@
 """The status of a message: what became of it, and when."""
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from router.model.audience import Audience
 from router.model.ids import DeviceId, MessageId, ProjectId, TopicName
-from router.model.receipt import TERMINAL, Event
+from router.model.receipt import ENGAGEMENT, TERMINAL, Event
 
 _RANK: Final = {
     Event.SCHEDULED: 0,
@@ -27,6 +29,13 @@ _RANK: Final = {
     Event.UPSTREAM: 11,
     Event.UNREGISTERED: 11,
 }
+
+
+IN_PROGRESS: Final = "in_progress"
+DONE: Final = "done"
+"""States of a message to many devices."""
+STATES: Final = frozenset({*(event.value for event in Event if event.is_state), IN_PROGRESS, DONE})
+"""Every state that a message may be shown in."""
 
 
 class TimelineEntry(msgspec.Struct, frozen=True, gc=False):
@@ -61,6 +70,10 @@ class MessageStatus(msgspec.Struct, frozen=True):
     """Devices per event, of a message to a topic."""
     per_device: bool = False
     """Whether the sender asked for receipts of each device of a topic."""
+    counted: bool = True
+    """False where the sender asked for no counts of a topic's devices."""
+    label: str = ""
+    """FCM's `analytics_label`."""
     audience: Audience | None = None
     devices: tuple[DeviceId, ...] = ()
     """Who gets a message to a user or a group."""
@@ -68,6 +81,19 @@ class MessageStatus(msgspec.Struct, frozen=True):
     """Whether some of them may not have it in their mailbox yet."""
     copies: tuple["MessageStatus", ...] = ()
     """Where it stands for each of them, as far as that is kept."""
+
+    def shown_state(self, now_ms: int) -> str:
+        """Name the state: the furthest event of one device, or how it stands with many."""
+        if self.topic is None and self.audience is None:
+            return self.state.value
+        return DONE if self.is_done(now_ms) else IN_PROGRESS
+
+    @property
+    def event_counts(self) -> dict[str, int]:
+        """Devices per event; events of a message to a topic as a whole count 1."""
+        if self.copies:
+            return Counter(entry.event.value for copy in self.copies for entry in copy.timeline)
+        return {entry.event.value: 1 for entry in self.timeline} | self.counts
 
     def is_done(self, now_ms: int) -> bool:
         """Tell whether a message to many reaches nobody any more who did not get it yet."""
@@ -84,6 +110,24 @@ class MessageStatus(msgspec.Struct, frozen=True):
 def furthest(timeline: tuple[TimelineEntry, ...]) -> Event:
     """Name the event that tells most about where a message stands."""
     return max((entry.event for entry in timeline), key=_RANK.__getitem__, default=Event.ACCEPTED)
+
+
+def rates(counts: Mapping[str, int]) -> dict[str, float]:
+    """Give shares between 0 and 1, of devices per event.
+
+    `delivered` is a share of those that the message was sent to; what people did is a share of
+    those that it was delivered to. A share of nobody is 0.
+    """
+    delivered = counts.get(Event.DELIVERED, 0)
+    shares = {Event.DELIVERED.value: _share(delivered, counts.get(Event.SENT, 0))}
+    for event in sorted(ENGAGEMENT):
+        shares[event.value] = _share(counts.get(event, 0), delivered)
+    return shares
+
+
+def _share(part: int, whole: int) -> float:
+    # Counts that may be one too high or too low must not give a share above 1.
+    return min(1.0, round(part / whole, 4)) if whole else 0.0
 
 
 def in_order(entries: list[TimelineEntry]) -> tuple[TimelineEntry, ...]:

@@ -30,6 +30,7 @@ class TopicEnvelope(msgspec.Struct, frozen=True, gc=False):
     lane: Lane = Lane.NORMAL
     idempotency_key: str = ""
     idempotency_digest: str = ""
+    label: str = ""
 
 
 class PublishResult(enum.Enum):

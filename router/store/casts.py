@@ -81,6 +81,7 @@ class Casts:
                 envelope.now_ms + self._again_ms,
                 self._retention_ms,
                 envelope.idempotency_digest,
+                envelope.label,
             ),
             urgent=urgent,
         )

@@ -78,6 +78,11 @@ def message(identifier: MessageId) -> str:
     return f"{{{partition_of_message(identifier)}}}:msg:{identifier}"
 
 
+def recent(partition: Partition, project: ProjectId) -> str:
+    """Sorted set: `<message>|<target>` of a project's recent messages, the newest first."""
+    return f"{{{partition}}}:recent:{project}"
+
+
 def receivers(identifier: MessageId) -> str:
     """Hash: `<device>|<event>` of a message to a topic whose sender wants receipts per device."""
     return f"{message(identifier)}:devices"

@@ -90,7 +90,7 @@ class Mailboxes(Devices):
             envelope.collapse_key,
             envelope.frame,
         )
-        tail = (self._retention_ms, envelope.idempotency_digest)
+        tail = (self._retention_ms, envelope.idempotency_digest, envelope.label)
         if envelope.send_at_ms:
             return self._store.batch.fcall(
                 self._function("schedule"),

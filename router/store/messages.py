@@ -1,5 +1,6 @@
 """The status of messages."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from router.model.audience import Audience, parse_target
@@ -13,6 +14,7 @@ from router.store.link import Reply, fields
 _TOPIC: Final = "/topics/"
 """What stands before the name of a topic, in the place of a device."""
 _PER_DEVICE: Final = b"d"
+_UNCOUNTED: Final = b"n"
 
 
 class Messages:
@@ -28,6 +30,18 @@ class Messages:
             StoreUnavailableError: the store did not answer in time.
         """
         return read_status(message, await self._store.batch.call("HGETALL", keys.message(message)))
+
+    async def statuses(self, messages: Sequence[MessageId]) -> list[MessageStatus | None]:
+        """Give several statuses, in order, through one pipeline.
+
+        Raises:
+            StoreUnavailableError: the store did not answer in time.
+        """
+        asked = [self._store.batch.call("HGETALL", keys.message(message)) for message in messages]
+        return [
+            read_status(message, await answer)
+            for message, answer in zip(messages, asked, strict=True)
+        ]
 
     async def receivers(self, message: MessageId) -> dict[DeviceId, Event]:
         """Give about a hundred devices that a message to a topic reached, and how far it went.
@@ -89,6 +103,8 @@ def read_status(message: MessageId, reply: Reply) -> MessageStatus | None:
         topic=topic,
         counts=counts,
         per_device=found.get(b"r") == _PER_DEVICE,
+        counted=found.get(b"r") != _UNCOUNTED,
+        label=found.get(b"l", b"").decode(),
         audience=audience,
         devices=tuple(map(DeviceId, found.get(b"d", b"").decode().split()[::2])),
         spreading=audience is not None and b"f" in found,

@@ -8,7 +8,7 @@ would cost the store as much again as the event itself.
 """
 
 import contextlib
-from typing import cast
+from typing import Final, cast
 
 from router.model.errors import StoreReplyError
 from router.model.ids import DeviceId, MessageId, Partition, ProjectId, all_partitions
@@ -17,6 +17,10 @@ from router.store import keys
 from router.store.connection import Store
 from router.store.link import Reply, fields
 
+QUIET: Final = "~"
+"""Stands before the target of a message to many devices of which nobody wants a receipt."""
+WHOLE: Final = frozenset({"/", QUIET})
+"""With these begins a target, in the place of a device: the event is of the message as a whole."""
 RawEntry = tuple[str, bytes, bytes]
 """Id, the field `r`, and `x`, the data of an upstream event."""
 
@@ -148,8 +152,11 @@ def _read_entry(entry: list[Reply]) -> list[tuple[str, Receipt]]:
         flat[1].decode("utf-8", "replace").split("|", 7)
     )
     kind = Event(event)
+    target = ""
     if kind is Event.UPSTREAM:
         message, detail = detail, ""
+    if device[:1] in WHOLE:
+        device, target = "", device.removeprefix(QUIET)
     receipt = Receipt(
         project=ProjectId(project),
         message=MessageId(message),
@@ -159,6 +166,7 @@ def _read_entry(entry: list[Reply]) -> list[tuple[str, Receipt]]:
         accepted_ms=int(accepted),
         detail=detail,
         data=flat[3] if kind is Event.UPSTREAM else b"",
+        target=target,
     )
     if sent == "0":
         return [(identifier, receipt)]

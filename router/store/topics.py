@@ -121,6 +121,7 @@ class Topics:
                 keys.topic_state(project, topic),
                 keys.topic_collapse(project, topic),
                 keys.topic_shards(project, topic),
+                keys.timers(partition),
                 keys.outbox(partition),
                 keys.message(envelope.message),
                 *idempotency,
@@ -136,6 +137,7 @@ class Topics:
                 envelope.frame,
                 self._retention_ms,
                 envelope.idempotency_digest,
+                envelope.label,
             ),
             urgent=urgent,
         )
@@ -160,7 +162,7 @@ class Topics:
         partition = partition_of_message(message)
         reply = await self._store.batch.fcall(
             self._function("retract"),
-            (keys.outbox(partition), keys.message(message)),
+            (keys.timers(partition), keys.outbox(partition), keys.message(message)),
             (message, project, now_ms, self._retention_ms),
         )
         if reply is None:

@@ -1,6 +1,6 @@
 """Sending, status and cancelling over HTTP, against a real store."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -105,6 +105,34 @@ async def test_validate_only_sends_nothing(api: Api) -> None:
     assert foreign.fcm_code == "SENDER_ID_MISMATCH"
     read = await api.call("GET", f"devices/{device['device_id']}", key=api.key)
     assert read.json["pending"] == 0
+
+
+@pytest.mark.parametrize("place", ["fcm_options", "android"])
+@pytest.mark.parametrize("kind", ["token", "scheduled", "topic"])
+async def test_the_status_carries_the_analytics_label_and_rates(
+    api: Api, place: str, kind: str
+) -> None:
+    options: Any = {"analytics_label": "winter.sale~1"}
+    options = options if place == "fcm_options" else {"fcm_options": options}
+    target = {"topic": "news"} if kind == "topic" else {"token": (await api.device())["token"]}
+    if kind == "scheduled":
+        target["send_at"] = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    answer = await api.send({**target, place: options})
+    assert answer.status == 200, answer.text
+    name = answer.json["name"].rpartition("/")[2]
+    status = (await api.call("GET", f"messages/{name}", key=api.key)).json
+    assert status["analytics_label"] == "winter.sale~1"
+    assert status["rates"] == dict.fromkeys(
+        ["delivered", "displayed", "opened", "clicked", "dismissed"], 0.0
+    )
+
+
+async def test_a_topic_that_is_not_counted_has_no_rates(api: Api) -> None:
+    answer = await api.send({"topic": "news", "receipts": "none"})
+    name = answer.json["name"].rpartition("/")[2]
+    status = (await api.call("GET", f"messages/{name}", key=api.key)).json
+    assert "rates" not in status
+    assert "analytics_label" not in status
 
 
 async def test_an_idempotency_key_answers_the_first_result(api: Api) -> None:

@@ -98,7 +98,7 @@ async def test_a_log_is_bounded_by_messages_and_read_in_pages(stages: TopicStage
     outbox = keys.outbox(partition_of_topic(stages.project, NEWS))
     reply = await stages.store.batch.call("XREVRANGE", outbox, "+", "-", "COUNT", 3)
     assert isinstance(reply, list)
-    assert any(f"|{second}||dropped|".encode() in entry[1][1] for entry in reply)
+    assert any(f"|{second}|/topics/news|dropped|".encode() in entry[1][1] for entry in reply)
     page = await stages.topics.read(stages.project, NEWS, 0)
     assert (len(page.entries), page.full, page.upto) == (128, True, page.entries[-1].seq)
     (head,) = (await stages.topics.heads(stages.project, [NEWS])).values()

@@ -316,7 +316,10 @@ async def test_receipts_of_devices_leave_through_the_outbox(stages: TopicStages)
     reply = await stages.store.batch.call("XREVRANGE", f"{{{partition}}}:outbox", "+", "-")
     assert isinstance(reply, list)
     lines = [entry[1][1].decode() for entry in reply if message.encode() in entry[1][1]]
-    assert [line.split("|")[2:4] for line in lines] == [["d" * 16, "delivered"], ["", "accepted"]]
+    assert [line.split("|")[2:4] for line in lines] == [
+        ["d" * 16, "delivered"],
+        ["/topics/news", "accepted"],
+    ]
     assert isinstance(stages.outbox, Outbox)
 
 

@@ -10,6 +10,7 @@ import pytest
 from gateway.shard.acks import ShardLedger
 from gateway.shard.dialect import AckFrame, Connect
 from gateway.shard.dialects import discover
+from gateway.shard.engagement import EngagementLedger
 from gateway.shard.events import Action, Close, Relay, Send, SessionLimits, Tally
 from gateway.shard.registry import Registry
 from gateway.shard.session import Session
@@ -20,6 +21,7 @@ from router.model.hint import AnyHint
 from router.model.ids import ShardId
 from router.registration import Registered
 from router.store.connection import Store
+from router.store.engagement import Engagements
 from sdk_client.wire import SUBPROTOCOL_MSGPACK, decode
 from tests.contract.test_router_topics import NEWS, TopicStages
 from tests.support.waiting import eventually
@@ -78,7 +80,9 @@ class Shard:
         self.registry = Registry(
             name, stages.mailboxes, ledger, stages.routing, metrics, now_ms, tasks
         )
-        self.ledger = TopicLedger(stages.topics, now_ms)
+        self.ledger = TopicLedger(
+            stages.topics, EngagementLedger(Engagements(stages.store)), now_ms
+        )
         self.index = self.registry.topics = TopicIndex(
             self.registry.shard, stages.topics, stages.subscription, metrics, self.ledger, tasks
         )

@@ -19,7 +19,7 @@ from router.model.ids import DeviceId, MessageId, ProjectId, parse_message_id, p
 from router.model.message import Message
 from router.model.project import Scope
 from router.model.receipt import Event
-from router.model.status import MessageStatus
+from router.model.status import MessageStatus, rates
 from router.publish import Publication
 from router.send import Item
 
@@ -76,6 +76,9 @@ class Occurrence(msgspec.Struct, frozen=True, omit_defaults=True):
 class Status(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of a message; `counts` is the number of devices per event.
 
+    `rates` are shares between 0 and 1: `delivered` of those that it was sent to, the others of
+    those that it was delivered to.
+
     Of a message to many devices `state` is `in_progress` or `done`. Of one to a topic `deliveries`
     holds about a hundred devices at the most, and none where its sender did not ask for receipts of
     each device.
@@ -89,11 +92,13 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True):
     counts: dict[str, int]
     deliveries: list[Delivery]
     timeline: list[Occurrence]
+    rates: dict[str, float] | None = None
     topic: str = ""
     user: str = ""
     group: str = ""
     send_at: datetime | None = None
     collapse_key: str = ""
+    analytics_label: str = ""
 
 
 def routes(services: Services) -> list[Route]:
@@ -333,12 +338,10 @@ def _unknown() -> PushError:
 
 
 def _status(found: MessageStatus, now_ms: int, receivers: dict[DeviceId, Event]) -> Status:
-    counts: dict[str, int] = {entry.event.value: 1 for entry in found.timeline}
-    state = found.state.value
+    counts = found.event_counts
+    state = found.shown_state(now_ms)
     deliveries = [Delivery(found.device, state, found.attempts)]
     if found.topic is not None:
-        counts |= found.counts
-        state = "done" if found.is_done(now_ms) else "in_progress"
         deliveries = [Delivery(device, event.value, 1) for device, event in receivers.items()]
     return Status(
         name=f"projects/{found.project}/messages/{found.id}",
@@ -356,25 +359,20 @@ def _status(found: MessageStatus, now_ms: int, receivers: dict[DeviceId, Event])
         send_at=rfc3339_or_none(found.send_at_ms),
         collapse_key=found.collapse_key,
         topic=found.topic or "",
+        rates=rates(counts) if found.counted else None,
+        analytics_label=found.label,
     )
 
 
 def _status_of_many(found: MessageStatus, now_ms: int) -> Status:
     """Add up where the copies of a message to a user or a group stand."""
-    counts: dict[str, int] = {}
     occurrences = [(entry, DeviceId("")) for entry in found.timeline]
     for copy in found.copies:
         occurrences += [(entry, copy.device) for entry in copy.timeline]
-        for entry in copy.timeline:
-            counts[entry.event.value] = counts.get(entry.event.value, 0) + 1
-    if not found.copies:
-        counts = {entry.event.value: 1 for entry in found.timeline}
     occurrences.sort(key=lambda one: one[0].time_ms)
     whole = _status(found, now_ms, {})
     return msgspec.structs.replace(
         whole,
-        state="done" if found.is_done(now_ms) else "in_progress",
-        counts=counts,
         deliveries=[Delivery(one.device, one.state.value, one.attempts) for one in found.copies],
         timeline=[
             Occurrence(entry.event.value, rfc3339(entry.time_ms), device, entry.detail)

@@ -88,6 +88,8 @@ class Counts(msgspec.Struct):
             return
         if item.receipts is ReceiptMode.DEVICE:
             item.devices.append(DeviceEvent(device, event, now_ms))
+        elif event is Event.NACKED:
+            return  # a device may nack again and again: a sum of that would count no devices
         else:
             item.counts[event] = item.counts.get(event, 0) + 1
         if not item.counted:
@@ -270,17 +272,21 @@ class Cursors:
                 found.append(flight)
         return found, others
 
-    def nacked(self, message: MessageId, due_ms: int) -> bool:
-        """Keep a message back; False where it is not in flight here."""
+    def has_flight(self, message: MessageId) -> bool:
+        """Tell whether the device has a message and has not acked it."""
+        return self._flights is not None and message in self._flights
+
+    def nacked(self, message: MessageId, due_ms: int) -> TopicFlight | None:
+        """Keep a message back; None where it is not in flight here."""
         flight = self._flights.get(message) if self._flights else None
         if flight is None:
-            return False
+            return None
         flight.due_ms = due_ms
         self.due_ms = min(self.due_ms, due_ms)
         if not flight.held and len(self._flights or ()) - self.in_flight < MAX_HELD:
             flight.held = True
             self.in_flight -= 1
-        return True
+        return flight
 
     def move_deadlines(self, by_ms: int) -> None:
         """Take it that the clock was set."""

@@ -344,7 +344,8 @@ class Session(TopicDelivery):
         message = MessageId(frame.id)
         at_ms = now_ms if frame.at is None or not 0 < frame.at <= now_ms else frame.at
         if parse_message_id(message) is not None and is_topic_message(message):
-            return (TopicEngaged(message, Event(frame.event), at_ms),)
+            detail, sent = frame.action[:_MAX_TEXT], self._was_sent(message)
+            return (TopicEngaged(message, Event(frame.event), at_ms, detail, sent),)
         if not self._owns(message):
             return self._refuse(BadFrameError("INVALID_ARGUMENT", "No such message.", frame.id))
         return (Engaged(message, Event(frame.event), at_ms, frame.action[:_MAX_TEXT]),)

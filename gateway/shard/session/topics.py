@@ -147,10 +147,16 @@ class TopicDelivery(Delivery):
 
     def _topic_nack(self, message: MessageId, due_ms: int, now_ms: int) -> Sequence[Action]:
         """Keep a message to a topic back; an unknown one is done with, or never was here."""
-        if self._cursors is not None and self._cursors.nacked(message, due_ms):
+        flight = self._cursors.nacked(message, due_ms) if self._cursors is not None else None
+        if flight is not None:
+            self._count(flight.topic, flight.item, Event.NACKED, now_ms)
             self._arm(due_ms)
             return self._pump([], now_ms)
         return _NOTHING
+
+    def _was_sent(self, message: MessageId) -> bool:
+        """Tell whether a message to a topic is in flight here."""
+        return self._cursors is not None and self._cursors.has_flight(message)
 
     def _save(self) -> Sequence[Action]:
         """Ask for the cursors to be stored, at the session's end."""

@@ -1,13 +1,13 @@
 -- Accept a message for one device.
 -- KEYS: mailbox index frames timers outbox status [idempotency]
--- ARGV: message device project proof now expires collapse frame cap ack_timeout retention digest
+-- ARGV: message device project proof now expires collapse frame cap ack_timeout retention digest label
 -- returns: {seq, shard, epoch}, {seq} without a route, {-1} unregistered, {-2} of another project,
 --   {-3} idempotency key used for another request, {-4, first message} repeated
 -- events: accepted; collapsed, dropped of others; expired where a TTL of 0 finds no route
 -- invariant: index, frames and status change together; a message id is taken once
 local mailbox, index, frames, timers, outbox, status, idempotency = unpack(keys)
 local message, device, project, proof, now, expires, collapse, frame, cap, ack_timeout, retention,
-  digest = unpack(args)
+  digest, label = unpack(args)
 local answer = idempotency and answer_before(idempotency, digest, message)
 if answer then return answer end
 local known = call('HMGET', mailbox, 'p', 'n', 'seq', 'sh', 'ep')
@@ -21,6 +21,7 @@ if call('HSETNX', status, 'i', head) == 0 then
   local _, _, _, _, _, taken = split_head(call('HGET', status, 'i'))
   return {tonumber(taken), shard, epoch}
 end
+if label ~= '' then call('HSET', status, 'l', label) end
 call('PEXPIRE', status, expires - now + retention)
 if idempotency then
   call('SET', idempotency, digest .. '|' .. message, 'PX', IDEMPOTENCY_MS)

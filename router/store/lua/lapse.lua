@@ -1,4 +1,5 @@
--- End a message with a TTL of 0 that was not acked.
+-- End a message whose time is over and that no mailbox holds: one with a TTL of 0 that was not
+-- acked, or one to a topic.
 -- KEYS: timers outbox status
 -- ARGV: message now retention
 -- returns: 1, or 0 where it had ended
@@ -8,8 +9,15 @@
 local timers, outbox, status = unpack(keys)
 local message, now, retention = unpack(args)
 if call('ZREM', timers, 'lapse:' .. message) == 0 then return 0 end
-local project, device = split_head(call('HGET', status, 'i') or '')
+local known = call('HMGET', status, 'i', 'r')
+local project, device, _, _, _, seq = split_head(known[1] or '')
 if not project then return 0 end
-local c = {outbox = outbox, project = project, device = device, now = now, retention = retention}
-close(c, status, message, 'expired', 'not acked')
+local c = {timers = timers, outbox = outbox, project = project, device = device, now = now,
+  retention = retention}
+if string.sub(device, 1, 1) == '/' then
+  if seq ~= '0' then call('XDEL', topic_log(outbox, project, device), seq .. '-0') end
+  close_topic(c, message, device, known[2], 'expired', '')
+else
+  close(c, status, message, 'expired', 'not acked')
+end
 return 1

@@ -8,6 +8,7 @@
 --   status field e:<event>  <ms> or <ms>|<detail>
 --   topic log       id <seq>-0, field h <message>|<expires ms>|<receipts>|<collapse key>, f frame
 --   outbox field r  <project>|<message>|<device>|<event>|<ms>|<accepted ms>|<sent ms>|<detail>
+--     <device> of a message to a topic as a whole: /topics/<topic>, or ~/topics/<topic>
 
 -- Bound at the start of each function: while a library loads, redis.call does not exist.
 local call
@@ -19,6 +20,9 @@ local OUTBOX_CHECK = 97
 local MESSAGE_CHARACTERS = 27
 local IDEMPOTENCY_MS = '86400000'
 local TOPIC_MAX = 10000
+-- So many devices of a message to a topic are known one by one, for each thing that people do.
+local EXACT = 10000
+local ENGAGEMENT = {'displayed', 'opened', 'clicked', 'dismissed'}
 -- A topic's keys outlive its last message by so much: clocks of the APIs differ.
 local TOPIC_KEEP_MS = 60000
 -- A session that has not read a change of its device's topics in so long is no longer reminded.
@@ -76,6 +80,30 @@ local function close(c, status, message, event, detail)
   call('HSET', status, 'e:' .. event, value)
   call('PEXPIRE', status, c.retention)
   emit(c.outbox, c.project, message, c.device, event, c.now, accepted_of(message), '0', detail)
+end
+
+-- Name a message to a topic in the outbox; a mark tells that nobody wants receipts of it.
+local function whole(target, receipts)
+  if receipts == 'n' then return '~' .. target end
+  return target
+end
+
+-- End a message to a topic. What was noted of its devices goes when its status does.
+local function close_topic(c, message, target, receipts, event, detail)
+  local status = status_key(c.outbox, message)
+  call('ZREM', c.timers, 'lapse:' .. message)
+  c.device = whole(target, receipts)
+  close(c, status, message, event, detail)
+  call('PEXPIRE', status .. ':devices', c.retention)
+  for _, done in ipairs(ENGAGEMENT) do
+    call('PEXPIRE', status .. ':' .. done, c.retention)
+    call('PEXPIRE', status .. ':' .. done .. ':many', c.retention)
+  end
+end
+
+local function topic_log(outbox, project, target)
+  local name = string.match(target, '([^/]*)$')
+  return string.match(outbox, '^{.-}') .. ':topic:' .. project .. ':' .. name
 end
 
 local function split_head(head)
@@ -242,14 +270,14 @@ local function remind_of(mailbox, timers, device, at)
 end
 
 -- Hold the bound of a log: the oldest messages end, a window a call.
-local function drop_oldest(log, c)
+local function drop_oldest(log, c, target)
   local over = math.min(call('XLEN', log) - TOPIC_MAX, WINDOW)
   if over < 1 then return end
   for _, entry in ipairs(call('XRANGE', log, '-', '+', 'COUNT', over)) do
-    local message, expires = string.match(entry[2][2], '^([^|]+)|(%d+)|')
+    local message, expires, asked = string.match(entry[2][2], '^([^|]+)|(%d+)|(%a)|')
     call('XDEL', log, entry[1])
     if tonumber(expires) > tonumber(c.now) then
-      close(c, status_key(c.outbox, message), message, 'dropped', 'log full')
+      close_topic(c, message, target, asked, 'dropped', 'log full')
     end
   end
 end

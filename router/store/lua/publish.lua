@@ -1,14 +1,15 @@
 -- Accept a message for the subscribers of a topic: it is stored once.
--- KEYS: log state collapse shards outbox status [idempotency]
--- ARGV: message target project now expires key receipts frame retention digest
+-- KEYS: log state collapse shards timers outbox status [idempotency]
+-- ARGV: message target project now expires key receipts frame retention digest label
 -- returns: {seq, previous, shard…}, seq 0 for a TTL of 0; {-3} idempotency key used for another
 --   request, {-4, first message} repeated
 -- events: accepted; collapsed of the message that had the collapse key; dropped (log full) of the
 --   oldest
 -- invariant: log and status change together; seqs of a topic only grow, even where its log had ended
 --   or a crash of the store took its last second, as they are no less than the store's clock
-local log, state, collapse, shards, outbox, status, idempotency = unpack(keys)
-local message, target, project, now, expires, key, receipts, frame, retention, digest = unpack(args)
+local log, state, collapse, shards, timers, outbox, status, idempotency = unpack(keys)
+local message, target, project, now, expires, key, receipts, frame, retention, digest, label =
+  unpack(args)
 local answer = idempotency and answer_before(idempotency, digest, message)
 if answer then return answer end
 local clock = store_clock()
@@ -22,20 +23,22 @@ if call('HSETNX', status, 'i', head) == 0 then
   return live_shards(shards, clock, {tonumber(taken), math.max(tonumber(taken) - 1, 0)})
 end
 call('HSET', status, 'r', receipts)
+if label ~= '' then call('HSET', status, 'l', label) end
 call('PEXPIRE', status, expires - now + retention)
 if idempotency then
   call('SET', idempotency, digest .. '|' .. message, 'PX', IDEMPOTENCY_MS)
 end
-emit(outbox, project, message, '', 'accepted', now, '0', '0', '')
+emit(outbox, project, message, whole(target, receipts), 'accepted', now, '0', '0', '')
+call('ZADD', timers, expires, 'lapse:' .. message)
 if seq == 0 then return live_shards(shards, clock, {0, 0}) end
+local c = {timers = timers, outbox = outbox, project = project, now = now, retention = retention}
 if key ~= '' then
   local old = call('HGET', collapse, key)
   local entry = old and call('XRANGE', log, old .. '-0', old .. '-0')[1]
   if entry then
     call('XDEL', log, old .. '-0')
-    local earlier = string.match(entry[2][2], '^([^|]+)|')
-    close({outbox = outbox, project = project, device = '', now = now, retention = retention},
-      status_key(outbox, earlier), earlier, 'collapsed', '')
+    local earlier, asked = string.match(entry[2][2], '^([^|]+)|%d+|(%a)|')
+    close_topic(c, earlier, target, asked, 'collapsed', '')
   end
   if call('HLEN', collapse) >= 2 * TOPIC_MAX then call('UNLINK', collapse) end
   call('HSET', collapse, key, seq)
@@ -44,7 +47,7 @@ local ttl = math.max(expires - now, tonumber(known[2]) or 0)
 local last = math.max(tonumber(expires), tonumber(known[3]) or 0)
 call('XADD', log, 'MINID', '~', math.max(clock - ttl, 0), seq .. '-0',
   'h', message .. '|' .. expires .. '|' .. receipts .. '|' .. key, 'f', frame)
-drop_oldest(log, {outbox = outbox, project = project, device = '', now = now, retention = retention})
+drop_oldest(log, c, target)
 call('HSET', state, 'seq', seq, 'ttl', ttl, 'end', last)
 for _, kept in ipairs({log, state, collapse}) do call('PEXPIRE', kept, last - now + TOPIC_KEEP_MS) end
 return live_shards(shards, clock, {seq, previous})

@@ -1,12 +1,12 @@
 -- Accept a message that enters the mailbox later.
 -- KEYS: mailbox timers outbox status [idempotency]
--- ARGV: message device project nonce now expires collapse frame send_at retention digest
+-- ARGV: message device project nonce now expires collapse frame send_at retention digest label
 -- returns: as enqueue, seq 0
 -- events: scheduled
 -- invariant: the frame stands in the status as long as the send timer does
 local mailbox, timers, outbox, status, idempotency = unpack(keys)
-local message, device, project, nonce, now, expires, collapse, frame, send_at, retention, digest =
-  unpack(args)
+local message, device, project, nonce, now, expires, collapse, frame, send_at, retention, digest,
+  label = unpack(args)
 local answer = idempotency and answer_before(idempotency, digest, message)
 if answer then return answer end
 local known = call('HMGET', mailbox, 'p', 'n')
@@ -16,6 +16,7 @@ local head = project .. '|' .. device .. '|' .. now .. '|' .. expires .. '|' .. 
   .. collapse
 if call('HSETNX', status, 'i', head) == 0 then return {0} end
 call('HSET', status, 'f', frame)
+if label ~= '' then call('HSET', status, 'l', label) end
 call('PEXPIRE', status, math.max(tonumber(expires), tonumber(send_at)) - now + retention)
 if idempotency then
   call('SET', idempotency, digest .. '|' .. message, 'PX', IDEMPOTENCY_MS)

@@ -12,7 +12,7 @@ if not kept[1] or not kept[2] then
   call('ZREM', timers, name)
   return nil
 end
-local project, _, created, expires = split_head(kept[1])
+local project, target, created, expires = split_head(kept[1])
 local listed, accepted = kept[3], kept[5] or created
 if not listed then
   local ended, why
@@ -22,13 +22,13 @@ if not listed then
   if ended then
     call('ZREM', timers, name)
     call('HDEL', status, 'f')
-    close({outbox = outbox, project = project, device = '', now = now, retention = retention},
+    close({outbox = outbox, project = project, device = target, now = now, retention = retention},
       status, message, ended, why)
     return nil
   end
   accepted = now
   call('HSET', status, 'd', listed, 'e:accepted', now)
-  emit(outbox, project, message, '', 'accepted', now, '0', '0', '')
+  emit(outbox, project, message, target, 'accepted', now, '0', '0', '')
 end
 call('ZADD', timers, again, name)
 return devices_of(listed, {kept[4] and 1 or 0, accepted, kept[2]})

@@ -8,14 +8,14 @@
 local timers, outbox, status = unpack(keys)
 local message, project, now, again, retention = unpack(args)
 local kept = call('HMGET', status, 'i', 'f', 'd')
-local owner = split_head(kept[1] or '')
+local owner, target = split_head(kept[1] or '')
 if owner ~= project then return nil end
 if kept[3] then
   call('HSETNX', status, 'x', now)
   if kept[2] then call('ZADD', timers, again, 'spread:' .. message) end
 elseif call('ZREM', timers, 'spread:' .. message) == 1 then
   call('HDEL', status, 'f')
-  close({outbox = outbox, project = project, device = '', now = now, retention = retention},
+  close({outbox = outbox, project = project, device = target, now = now, retention = retention},
     status, message, 'cancelled', '')
 end
 return call('HGETALL', status)

@@ -43,6 +43,21 @@ def test_a_message_id_names_its_partition(
     assert ids.parse_message_id(message) == message
 
 
+@given(st.sampled_from(ids.all_partitions()), st.integers(0, 36**9 - 1), entropy)
+def test_a_message_id_names_its_kind(partition: ids.Partition, now_ms: int, random: bytes) -> None:
+    made = {
+        ids.new_message_id(partition, now_ms, random): (False, False),
+        ids.new_topic_message_id(partition, now_ms, random): (True, False),
+        ids.new_quiet_message_id(partition, now_ms, random): (False, True),
+    }
+    assert len(made) == 3
+    for message, kind in made.items():
+        quiet = message[0] in ids.QUIET_DIGITS
+        assert (ids.is_topic_message(message), quiet) == kind
+        assert ids.partition_of_message(message) == partition
+        assert ids.parse_message_id(message) == message
+
+
 @given(st.integers(0, 36**9 - 2), entropy, entropy)
 def test_message_ids_sort_by_their_millisecond(now_ms: int, first: bytes, second: bytes) -> None:
     partition = ids.Partition("07")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.model.receipt import ENGAGEMENT, TERMINAL, Event
-from router.model.status import TimelineEntry, furthest, in_order
+from router.model.status import TimelineEntry, furthest, in_order, rates
 
 _entries = st.lists(
     st.builds(
@@ -42,3 +42,15 @@ def test_a_timeline_runs_forward(entries: list[TimelineEntry]) -> None:
 def test_events_of_one_millisecond_stand_in_the_order_of_a_life() -> None:
     life = (Event.ACCEPTED, Event.SENT, Event.DELIVERED, Event.OPENED)
     assert in_order(list(reversed(_timeline(*life)))) == _timeline(*life)
+
+
+def test_rates_are_shares_between_0_and_1() -> None:
+    counts = {"accepted": 1, "sent": 8, "delivered": 6, "opened": 3, "clicked": 7}
+    assert rates(counts) == {
+        "delivered": 0.75,
+        "displayed": 0.0,
+        "opened": 0.5,
+        "clicked": 1.0,
+        "dismissed": 0.0,
+    }
+    assert set(rates({"accepted": 1, "opened": 2}).values()) == {0.0}

@@ -30,6 +30,17 @@ def test_a_receipt_names_message_device_event_and_time(event: Event) -> None:
     }
 
 
+def test_a_receipt_of_a_message_to_a_topic_as_a_whole_names_the_topic() -> None:
+    raw = f"demo|m1|/topics/news.de|expired|{NOW}|0|0|".encode()
+    assert json.loads(Bodies().read(raw, b"").parts[0]) == {
+        "message_id": "m1",
+        "device_id": "",
+        "topic": "news.de",
+        "event": "expired",
+        "time": "2025-11-24T16:00:00.005Z",
+    }
+
+
 @given(st.text().filter(lambda text: max(text, default="a") < "\ud800"))
 def test_any_detail_is_quoted(detail: str) -> None:
     failed = json.loads(Bodies().read(record("nacked", detail), b"").parts[0])
