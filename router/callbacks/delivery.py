@@ -18,6 +18,7 @@ from router.callbacks.attempts import Attempts, Verdict
 from router.callbacks.bodies import Bodies
 from router.callbacks.client import Client
 from router.callbacks.directory import Directory
+from router.callbacks.shares import Shares
 from router.model.errors import PushError, StoreUnavailableError
 from router.model.ids import Partition
 from router.model.webhook import Webhook, partition_of_webhook
@@ -34,6 +35,8 @@ _POLL_S: Final = 0.1
 _UPKEEP_S: Final = 5.0
 _SWEEP_ROUNDS: Final = 600
 """So often all partitions are looked at: for lanes whose webhook is gone."""
+_CROWDED_MS: Final = 500
+"""A lane that finds no place is looked at again after so long."""
 _SLACK_MS: Final = 3_000
 _STOP_S: Final = 5.0
 _RETRY: Final = Backoff(base_s=0.1, cap_s=2.0)
@@ -89,6 +92,7 @@ class Delivery:
         self._bodies = Bodies()
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._busy: Counter[str] = Counter()
+        self._shares = Shares(MAX_REQUESTS)
         self._failing: set[str] = set()
         self._stopping = False
         self._round = 0
@@ -140,21 +144,30 @@ class Delivery:
                 await self._start(tasks, webhook, lane)
 
     async def _start(self, tasks: asyncio.TaskGroup, webhook: str, lane: int) -> None:
-        if (webhook, lane) in self._tasks or len(self._tasks) >= MAX_REQUESTS:
+        now_s = asyncio.get_running_loop().time()
+        if (webhook, lane) in self._tasks:
+            return
+        if not self._shares.admits(webhook, now_s):
+            # A window of due lanes must not be full of those that may not begin.
+            await self._lanes.put_off(webhook, lane, self._now_ms() + _CROWDED_MS)
             return
         if webhook in self._failing and self._busy[webhook]:
             # One lane finds out whether the endpoint answers again; then it wakes the others.
             await self._lanes.put_off(webhook, lane, self._now_ms() + self._hold_ms)
             return
         self._busy[webhook] += 1
+        self._shares.begin(webhook, lane, now_s)
         self._tasks[(webhook, lane)] = tasks.create_task(self._run_lane(webhook, lane))
 
     async def _run_lane(self, webhook: str, lane: int) -> None:
         """Send callbacks of a lane until none is ready or one fails."""
-        partition = partition_of_webhook(webhook)
+        partition, loop = partition_of_webhook(webhook), asyncio.get_running_loop()
         try:
             while not self._stopping and partition in self._owned():
+                self._shares.begin(webhook, lane, loop.time())
                 if not await self._step(webhook, lane):
+                    return
+                if self._shares.yields(webhook, loop.time()):
                     return
         except StoreUnavailableError:
             _log.info("callback.waits", webhook=webhook)
@@ -162,6 +175,7 @@ class Delivery:
             _log.exception("callback.broken", webhook=webhook)
         finally:
             del self._tasks[(webhook, lane)]
+            self._shares.end(webhook, lane)
             self._busy[webhook] -= 1
             if not self._busy[webhook]:
                 del self._busy[webhook]
@@ -179,6 +193,7 @@ class Delivery:
         if callback is None:
             return False
         verdict = await self._attempts.make(webhook, lane, callback)
+        self._shares.answered(name, lane, asyncio.get_running_loop().time())
         if verdict is Verdict.DELIVERED:
             await self._delivered(webhook, lane, callback.id)
         elif verdict is Verdict.LATER:
@@ -220,6 +235,7 @@ class Delivery:
             oldest_ms = min(oldest_ms, died_ms or now_ms)
             waiting += await self._lanes.waiting(webhook.id)
             states["disabled" if webhook.disabled_ms else self._state(webhook.id)] += 1
+        self._shares.forget(set(self._directory.by_id))
         self._metrics.callback_waiting.set(waiting)
         self._metrics.dead_letters.set(dead)
         self._metrics.dead_letter_age.set((now_ms - oldest_ms) / 1000)
