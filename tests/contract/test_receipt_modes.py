@@ -12,8 +12,8 @@ from router.model.topic import DeviceEvent
 from router.registration import Registered
 from router.store import keys
 from tests.contract.callback_stage import CallbackStage, callback_stage
+from tests.contract.cast_stage import of_user
 from tests.contract.router_stages import to
-from tests.contract.test_router_casts import of_user
 from tests.contract.test_router_topics import NEWS, TopicStages
 from tests.support.receiver import Receiver, receiving
 from tests.support.waiting import eventually
