@@ -85,6 +85,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         float,
         Meta(ge=0, description="Topic deliveries a second, per project and shard process; 0: any."),
     ] = 50_000.0
+    topic_cache_bytes: Annotated[
+        int, Meta(ge=1_048_576, description="What a shard remembers of the ends of topics' logs.")
+    ] = 67_108_864
     ack_timeout_s: Annotated[
         float, Meta(gt=0, description="Seconds until an unacked message is sent again.")
     ] = 15.0

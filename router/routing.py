@@ -5,7 +5,8 @@ Before: `router.send`, `router.redelivery`, `router.registration`. After: `route
 of one loop tick, and those that gathered while the ones before were on their way. Where too many
 gather, what is left of a message is that its device is to be woken. Losing a hint is harmless, for
 the mailbox holds the message and its timer comes back to it; so nothing here waits, and nothing
-raises.
+raises. A shard that is behind is spared the messages to topics: it is told where the logs end, once
+for many, and reads there what is still wanted.
 """
 
 import asyncio
@@ -15,14 +16,18 @@ import msgspec
 import structlog
 
 from router.model.errors import PushError
-from router.model.hint import AnyHint, Deliver, Publish, Route, Wake
-from router.model.ids import DeviceId, ShardId
+from router.model.hint import Advance, AnyHint, Deliver, Publish, Route, Wake
+from router.model.ids import DeviceId, ProjectId, ShardId, TopicName
 from router.model.lane import Lane
 from router.store.inbox import Inboxes
 from router.telemetry.metrics import Metrics
 
 MAX_BUFFERED: Final = 5_000
 """Hints that wait for one lane of a shard, and devices that are to be woken besides."""
+BEHIND: Final = 1_000
+"""Entries that wait in a lane where its shard counts as behind."""
+LOOK_EVERY: Final = 1_000
+"""Hints to a lane after which its length is looked at; while the shard is behind, each time."""
 MAX_ENTRY: Final = 256
 """Hints in one inbox entry."""
 
@@ -37,6 +42,7 @@ class _Waiting(msgspec.Struct):
 
     hints: list[AnyHint] = []
     wakes: dict[DeviceId, Wake] = {}
+    advances: dict[tuple[ProjectId, TopicName], Advance] = {}
 
 
 class Routing:
@@ -53,6 +59,9 @@ class Routing:
         self._metrics = metrics
         self._limit = limit
         self._waiting: dict[_Inbox, _Waiting] = {}
+        self._unseen: dict[_Inbox, int] = {}
+        """Hints since a lane's length was looked at."""
+        self._behind: set[_Inbox] = set()
         self._tasks: dict[_Inbox, asyncio.Task[None]] = {}
 
     def hint(self, route: Route, hint: AnyHint) -> None:
@@ -64,7 +73,9 @@ class Routing:
         waiting = self._waiting.get(inbox)
         if waiting is None:
             waiting = self._waiting[inbox] = _Waiting()
-        if len(waiting.hints) < self._limit:
+        if self._behind and inbox in self._behind and type(hint) is Publish and hint.seq:
+            self._advance(waiting, hint, "behind")
+        elif len(waiting.hints) < self._limit:
             waiting.hints.append(hint)
         else:
             self._shorten(waiting, hint)
@@ -84,21 +95,54 @@ class Routing:
         ):
             waiting.wakes[hint.device] = Wake(hint.device, hint.epoch)
             self._metrics.hints_dropped.labels("shortened").inc()
+        elif type(hint) is Publish and hint.seq:
+            self._advance(waiting, hint, "shortened")
         else:
             self._metrics.hints_dropped.labels("full").inc()
+
+    def _advance(self, waiting: _Waiting, hint: Publish, reason: str) -> None:
+        """Keep of messages to a topic where the last one stands."""
+        topic = (hint.project, hint.topic)
+        last = waiting.advances.get(topic)
+        if last is None and len(waiting.advances) >= self._limit:
+            self._metrics.hints_dropped.labels("full").inc()
+        elif last is None or last.seq < hint.seq:
+            waiting.advances[topic] = Advance(hint.project, hint.topic, hint.seq, hint.lane)
+            self._metrics.hints_dropped.labels(reason).inc()
 
     async def _drain(self, inbox: _Inbox) -> None:
         """Append until nothing waits. Its owner is this object: one for each lane of a shard."""
         try:
             while waiting := self._waiting.pop(inbox, None):
-                hints = [*waiting.hints, *waiting.wakes.values()]
+                hints = [*waiting.hints, *waiting.wakes.values(), *waiting.advances.values()]
                 # At once: one after another, a slow store would let in an entry a round trip.
                 async with asyncio.TaskGroup() as tasks:
+                    if self._is_to_look(inbox, len(hints)):
+                        tasks.create_task(self._look(inbox))
                     for start in range(0, len(hints), MAX_ENTRY):
                         entry = hints[start : start + MAX_ENTRY]
                         tasks.create_task(self._append(inbox, entry))
         finally:
             del self._tasks[inbox]
+
+    def _is_to_look(self, inbox: _Inbox, hints: int) -> bool:
+        unseen = self._unseen.get(inbox, 0) + hints
+        look = unseen >= LOOK_EVERY or inbox in self._behind
+        self._unseen[inbox] = 0 if look else unseen
+        return look
+
+    async def _look(self, inbox: _Inbox) -> None:
+        """Find out whether a shard is behind: the store tells, as one that hangs would not."""
+        try:
+            length = await self._inboxes.length(*inbox)
+        except PushError:
+            return
+        if length < BEHIND:
+            self._behind.discard(inbox)
+        elif inbox not in self._behind:
+            self._behind.add(inbox)
+            shard, lane = inbox
+            _log.warning("shard.behind", shard=shard, lane=lane.label, entries=length)
 
     async def _append(self, inbox: _Inbox, hints: list[AnyHint]) -> None:
         shard, lane = inbox

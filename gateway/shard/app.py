@@ -16,13 +16,11 @@ from gateway.shard.engagement import EngagementLedger
 from gateway.shard.events import SessionLimits, Tally
 from gateway.shard.inbox import read_inbox
 from gateway.shard.listener import Listener
-from gateway.shard.pace import Pace
 from gateway.shard.probe import Probe
 from gateway.shard.registry import Registry
 from gateway.shard.topic_ledger import TopicLedger
-from gateway.shard.topics import TopicIndex
+from gateway.shard.topics import Bounds, TopicIndex
 from gateway.shard.turns import Turns
-from gateway.shard.writers import Writers
 from router.acks import Acks
 from router.model.errors import PushError
 from router.model.ids import ENTROPY_BYTES, ShardId, new_device_id
@@ -119,7 +117,7 @@ class Shard:
             metrics,
             self._topic_ledger,
             tasks,
-            Writers(self._turns, Pace(settings.fan_out_rate), metrics, tasks),
+            Bounds(self._turns, settings.fan_out_rate, settings.topic_cache_bytes),
         )
         limits = session_limits(settings, name, self._tally)
         dialects = discover()

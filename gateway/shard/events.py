@@ -166,6 +166,10 @@ MAX_FETCH: Final = 128
 """Messages that one read of a mailbox returns at the most."""
 
 
+CRITICAL_ROOM: Final = 8
+"""Critical messages that may be in flight beyond the window, so that bulk never shuts them out."""
+
+
 class Tally(msgspec.Struct, gc=False):
     """Counters that all sessions of a process add to; the shard moves them into its metrics."""
 

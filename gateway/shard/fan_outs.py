@@ -45,10 +45,9 @@ class FanOuts:
         self._gauges = {lane: metrics.fan_outs_waiting.labels(lane.label) for lane in Lane}
         self._waits = {lane: metrics.fan_out_wait.labels(lane.label) for lane in Lane}
 
-    def put(self, local: LocalTopic, item: Item | None) -> None:
+    def put(self, local: LocalTopic, item: Item | None, lane: Lane) -> None:
         """Write a message to all sessions of a topic, or have them look at its log."""
         flow = self._flows.get(local)
-        lane = item.lane if item is not None else Lane.NORMAL
         if flow is None and self._goes_now(local, lane):
             self.write(local, item, tuple(local.peers))
             return

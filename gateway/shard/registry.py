@@ -34,7 +34,7 @@ from gateway.shard.handshake import Refusal
 from gateway.shard.session import Session
 from gateway.shard.topics import TopicIndex
 from router.model.errors import PushError
-from router.model.hint import AnyHint, Displace, Hint, Publish, Retract, Route
+from router.model.hint import Advance, AnyHint, Displace, Hint, Publish, Retract, Route
 from router.model.ids import DeviceId, ShardId
 from router.model.mailbox import Attached, AttachResult
 from router.routing import Routing
@@ -220,7 +220,7 @@ class Registry:
         now_ms = self._now_ms()
         devices = self._devices
         for hint in hints:
-            if isinstance(hint, Publish | Retract):
+            if isinstance(hint, Publish | Advance | Retract):
                 if self.topics is not None:
                     self.topics.dispatch(hint)
                 continue

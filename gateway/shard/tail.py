@@ -1,4 +1,4 @@
-"""The end of a topic's log, as far as a shard remembers it. Pure.
+"""The ends of topics' logs, as far as a shard remembers them. Pure.
 
 It holds all messages of one stretch of the log, from behind `base` up to `top`. A session whose
 cursor lies in that stretch is served from here: a storm of reconnects reads the store seldom.
@@ -11,8 +11,16 @@ from gateway.shard.session.cursors import Item
 
 MAX_ITEMS: Final = 256
 """Messages that a tail holds; the oldest give way."""
-MAX_BYTES: Final = 262_144
-"""Bytes of their frames."""
+MAX_BYTES: Final = 1_048_576
+"""Bytes that they take, by `weight`."""
+_ITEM_BYTES: Final = 600
+_COPIES: Final = 3
+"""The frame as it is stored, and as each dialect writes it."""
+
+
+def weight(item: Item) -> int:
+    """Give the bytes that a message takes at the most: frames are built where they are needed."""
+    return _ITEM_BYTES + _COPIES * len(item.frame)
 
 
 class Tail:
@@ -22,12 +30,13 @@ class Tail:
         at: the seq at which it begins, empty.
     """
 
-    __slots__ = ("_bytes", "_items", "base", "top")
+    __slots__ = ("_items", "base", "bytes", "top")
 
     def __init__(self, at: int) -> None:
         self.base = self.top = at
         self._items: list[Item] = []
-        self._bytes = 0
+        self.bytes = 0
+        """What the messages take."""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -43,7 +52,7 @@ class Tail:
             for earlier in self._items:
                 earlier.gone = earlier.gone or earlier.collapse_key == item.collapse_key
         self._items.append(item)
-        self._bytes += len(item.frame)
+        self.bytes += weight(item)
         self.top = item.seq
         self._trim()
         return whole
@@ -52,6 +61,10 @@ class Tail:
         """Take it that the log goes on to `head`, unseen."""
         if head > self.top:
             self._restart(head)
+
+    def forget(self) -> None:
+        """Drop all messages; the log goes on behind them."""
+        self._restart(self.top)
 
     def retract(self, seq: int) -> None:
         """Take it that a message goes to nobody any more."""
@@ -94,21 +107,51 @@ class Tail:
 
     def _replace(self, items: list[Item], base: int, top: int) -> None:
         self._items, self.base, self.top = items, base, top
-        self._bytes = sum(len(item.frame) for item in items)
+        self.bytes = sum(weight(item) for item in items)
         self._trim()
 
     def _restart(self, at: int) -> None:
         self._items = []
-        self._bytes = 0
+        self.bytes = 0
         self.base = self.top = at
 
     def _trim(self) -> None:
         drop = max(0, len(self._items) - MAX_ITEMS)
-        size = self._bytes - sum(len(item.frame) for item in self._items[:drop])
+        size = self.bytes - sum(weight(item) for item in self._items[:drop])
         while size > MAX_BYTES and drop < len(self._items):
-            size -= len(self._items[drop].frame)
+            size -= weight(self._items[drop])
             drop += 1
         if drop:
             self.base = self._items[drop - 1].seq
             del self._items[:drop]
-            self._bytes = size
+            self.bytes = size
+
+
+class Tails:
+    """All tails of a shard: together they are bounded, and those not used for longest give way.
+
+    Args:
+        limit: bytes that all of them take at the most.
+    """
+
+    __slots__ = ("_limit", "_sizes", "bytes")
+
+    def __init__(self, limit: int) -> None:
+        self.bytes = 0
+        self._limit = limit
+        self._sizes: dict[Tail, int] = {}
+        """From the one not used for longest to the last."""
+
+    def used(self, tail: Tail) -> None:
+        """Take it that a tail was read or changed."""
+        sizes = self._sizes
+        self.bytes += tail.bytes - sizes.pop(tail, 0)
+        sizes[tail] = tail.bytes
+        while self.bytes > self._limit and len(sizes) > 1:
+            oldest = next(iter(sizes))
+            self.drop(oldest)
+            oldest.forget()
+
+    def drop(self, tail: Tail) -> None:
+        """Take it that a tail is gone."""
+        self.bytes -= self._sizes.pop(tail, 0)

@@ -13,6 +13,7 @@ import structlog
 from gateway.shard.events import ReadTopic
 from gateway.shard.local_topic import LocalTopic, Subscriber, unharmed
 from gateway.shard.session.cursors import Item
+from gateway.shard.tail import Tails
 from gateway.shard.turns import SLICE
 from gateway.shard.writers import Writers
 from router.model.errors import PushError
@@ -34,6 +35,7 @@ class TopicReader:
         now_ms: the clock, epoch milliseconds.
         tasks: owns the calls of the store.
         writers: when a session may be answered.
+        tails: what all topics may remember.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class TopicReader:
         now_ms: Callable[[], int],
         tasks: asyncio.TaskGroup,
         writers: Writers,
+        tails: Tails,
     ) -> None:
         self._store = topics
         self._metrics = metrics
         self._now_ms = now_ms
         self._tasks = tasks
         self._writers = writers
+        self._tails = tails
 
     def ask(self, peer: Subscriber, local: LocalTopic, action: ReadTopic) -> None:
         """Answer a session when it is its project's turn."""
@@ -61,6 +65,7 @@ class TopicReader:
         if tail.covers(after) and (after < tail.top or tail.top >= local.head):
             self._metrics.topic_reads.labels("tail").inc()
             items, upto = tail.read(after, PAGE)
+            self._tails.used(tail)
             self._answer(local, peer, items, upto)
             return len(items)
         if local.waiting is None:
@@ -81,6 +86,7 @@ class TopicReader:
                 upto = page.upto if page.full else max(page.upto, known)
                 local.head = max(local.head, upto)
                 items = local.tail.merge(after, _items(local.project, after, page.entries), upto)
+                self._tails.used(local.tail)
                 # Who came meanwhile may be behind what was read, and waits for the next read.
                 reached = max(upto, after + 1)
                 served = [one for one in waiting if after <= one[1] < reached]

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Final
 
+import msgspec
 import structlog
 
 from gateway.shard.events import (
@@ -27,13 +28,15 @@ from gateway.shard.fan_outs import FanOuts
 from gateway.shard.local_topic import LocalTopic, Subscriber, fail, unharmed
 from gateway.shard.pace import Pace
 from gateway.shard.session.cursors import Item
+from gateway.shard.tail import Tails
 from gateway.shard.topic_ledger import TopicLedger
 from gateway.shard.topic_reader import TopicReader
 from gateway.shard.turns import Turns
 from gateway.shard.writers import Writers
 from router.model.errors import ErrorCode, PushError
-from router.model.hint import Publish, TopicHint
+from router.model.hint import Advance, Publish, TopicHint
 from router.model.ids import DeviceId, ProjectId, ShardId, TopicName
+from router.model.lane import Lane
 from router.store.topics import Topics
 from router.subscription import Subscription
 from router.telemetry.metrics import Metrics
@@ -50,6 +53,17 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("shard.topics")
 _Key = tuple[ProjectId, TopicName]
 
 
+class Bounds(msgspec.Struct, frozen=True):
+    """What topics may take of a shard."""
+
+    turns: Turns
+    """When sessions are written to, shared with the inbox."""
+    fan_out_rate: float = 0
+    """Deliveries a second and project; 0 for as many as there are."""
+    tail_bytes: int = 67_108_864
+    """What may be remembered of the ends of logs."""
+
+
 class TopicIndex:
     """The topics of one shard.
 
@@ -60,7 +74,7 @@ class TopicIndex:
         metrics: of this process.
         ledger: what sessions tell of their topics, on its way into the store.
         tasks: owns the calls of the store.
-        writers: write to many sessions, in turns and at a pace; without them as fast as may be.
+        bounds: what topics may take of the shard.
     """
 
     def __init__(
@@ -71,8 +85,9 @@ class TopicIndex:
         metrics: Metrics,
         ledger: TopicLedger,
         tasks: asyncio.TaskGroup,
-        writers: Writers | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
+        bounds = bounds or Bounds(Turns())
         self._shard = shard
         self._store = topics
         self._subscription = subscription
@@ -80,8 +95,9 @@ class TopicIndex:
         self._ledger = ledger
         self._now_ms = ledger.now_ms
         self._tasks = tasks
-        writers = writers or Writers(Turns(), Pace(0), metrics, tasks)
-        self._reader = TopicReader(topics, metrics, ledger.now_ms, tasks, writers)
+        writers = Writers(bounds.turns, Pace(bounds.fan_out_rate), metrics, tasks)
+        self._tails = Tails(bounds.tail_bytes)
+        self._reader = TopicReader(topics, metrics, ledger.now_ms, tasks, writers, self._tails)
         self._topics: dict[_Key, LocalTopic] = {}
         self._unfollowed: dict[LocalTopic, None] = {}
         self._following = False
@@ -184,6 +200,9 @@ class TopicIndex:
         local = self._topics.get((hint.project, hint.topic))
         if local is None:
             return
+        if isinstance(hint, Advance):
+            self._advance(local, hint)
+            return
         if not isinstance(hint, Publish):
             local.retract(hint.seq)
             return
@@ -205,9 +224,21 @@ class TopicIndex:
             item.gone = local.was_retracted(item.seq)
             if not local.tail.publish(item) and local.followed:
                 self._metrics.topic_gaps.inc()
+            self._tails.used(local.tail)
             if item.lane.urgent:
                 local.urgent_seq, local.urgent_lane = item.seq, item.lane
-        self._fan_outs.put(local, item)
+        self._fan_outs.put(local, item, item.lane)
+
+    def _advance(self, local: LocalTopic, hint: Advance) -> None:
+        """Take it that a log goes on to a seq whose message is left for its sessions to read."""
+        if hint.seq <= local.head:
+            return
+        local.head = hint.seq
+        local.tail.jump(hint.seq)
+        self._tails.used(local.tail)
+        if hint.lane.urgent:
+            local.urgent_seq, local.urgent_lane = hint.seq, hint.lane
+        self._fan_outs.put(local, None, hint.lane)
 
     def _write(self, local: LocalTopic, item: Item | None, peers: Sequence[Subscriber]) -> None:
         now_ms = self._now_ms()
@@ -270,8 +301,9 @@ class TopicIndex:
                     self._metrics.topic_gaps.inc()
                 local.head = head
                 local.tail.jump(head)
+                self._tails.used(local.tail)
             local.followed = True
-            self._fan_outs.put(local, None)
+            self._fan_outs.put(local, None, Lane.NORMAL)
 
         async with asyncio.TaskGroup() as tasks:
             for local in group:
@@ -294,6 +326,7 @@ class TopicIndex:
         if everything:
             self._cursors_due = CURSORS_S
         self._fan_outs.show()
+        self._metrics.topic_tail_bytes.set(self._tails.bytes)
         await self._ledger.flush(cursors=everything)
         await self._check()
 
@@ -319,6 +352,7 @@ class TopicIndex:
     def _forget(self, local: LocalTopic) -> None:
         """Follow a topic no more that nobody here subscribes to."""
         del self._topics[(local.project, local.name)]
+        self._tails.drop(local.tail)
         self._unfollowed.pop(local, None)
         self._metrics.topics_followed.dec()
         self._start(self._unfollow(local), "topic-unfollow")

@@ -86,6 +86,18 @@ class Publish(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="p"):
     lane: Lane = Lane.NORMAL
 
 
+class Advance(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="h"):
+    """A topic's log goes on up to a seq: its sessions read it there.
+
+    It takes the place of a `Publish`, or of many, where the shard is behind.
+    """
+
+    project: ProjectId
+    topic: TopicName
+    seq: int
+    lane: Lane = Lane.NORMAL
+
+
 class Retract(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="r"):
     """A message was taken out of its topic's log: it goes to nobody from now on."""
 
@@ -96,7 +108,7 @@ class Retract(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="r"):
 
 Hint = Deliver | Wake | Displace | Unregister | Readdress | Resubscribe
 """For one session."""
-TopicHint = Publish | Retract
+TopicHint = Publish | Advance | Retract
 """For all sessions of a shard that subscribe."""
 AnyHint = Hint | TopicHint
 

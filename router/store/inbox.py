@@ -60,6 +60,15 @@ class Inboxes:
         )
         return reply is not None
 
+    async def length(self, shard: ShardId, lane: Lane) -> int:
+        """Give how many entries of a lane are not read, or were a moment ago.
+
+        Raises:
+            StoreUnavailableError: the store did not answer in time.
+        """
+        inbox = keys.shard_inbox(shard, lane)
+        return cast("int", await self._store.batch.call("XLEN", inbox, urgent=lane.urgent))
+
     async def open(self, shard: ShardId) -> None:
         """Create the inbox of a shard that starts; its leases keep it from then on."""
         batch, nothing = self._store.batch, encode_hints(())

@@ -185,6 +185,13 @@ class Metrics(CallbackMetrics, ExportMetrics):
             registry=registry,
         )
 
+        self.topic_tail_bytes = Gauge(
+            "pushwire_topic_tail_bytes",
+            "What shards remember of the ends of logs, at the most; bounded by topic_cache_bytes.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+
     @property
     def probe(self) -> Gauge:
         """The probe's gauge; made at the first use, since the least of all processes counts."""

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from router.acks import Acks
 from router.binding import Bindings
 from router.cast import Caster
-from router.model.hint import AnyHint, Hint, Publish, Retract, TopicHint, decode_hints
+from router.model.hint import AnyHint, Hint, TopicHint, decode_hints
 from router.model.ids import (
     MessageId,
     ProjectId,
@@ -130,11 +130,11 @@ class Stages:
 
     async def inbox(self, shard: ShardId) -> list[Hint]:
         """Read every hint for a session that the shard was sent so far."""
-        return [one for one in await self._inbox(shard) if not isinstance(one, Publish | Retract)]
+        return [one for one in await self._inbox(shard) if not isinstance(one, TopicHint)]
 
     async def published(self, shard: ShardId) -> list[TopicHint]:
         """Read every hint for the subscribers of a topic that the shard was sent so far."""
-        return [one for one in await self._inbox(shard) if isinstance(one, Publish | Retract)]
+        return [one for one in await self._inbox(shard) if isinstance(one, TopicHint)]
 
     async def _inbox(self, shard: ShardId) -> list[AnyHint]:
         await self.routing.flush()

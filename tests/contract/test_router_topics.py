@@ -40,6 +40,9 @@ class TopicStages(Stages):
         self.subscription = Subscription(self.topics, self.routing, now_ms)
 
     async def publish(self, topic: TopicName = NEWS, **fields: object) -> MessageId:
+        return await self.publisher.publish(self.project, self.publication(topic, **fields))
+
+    def publication(self, topic: TopicName = NEWS, **fields: object) -> Publication:
         key = str(fields.pop("idempotency_key", ""))
         digest = str(fields.pop("digest", ""))
         values: dict[str, object] = {
@@ -49,7 +52,7 @@ class TopicStages(Stages):
             **fields,
         }
         message = Message(token="", topic=topic, **values)  # type: ignore[arg-type]
-        return await self.publisher.publish(self.project, Publication(topic, message, key, digest))
+        return Publication(topic, message, key, digest)
 
     async def log(self, after: int = 0) -> list[MessageId]:
         page = await self.topics.read(self.project, NEWS, after)

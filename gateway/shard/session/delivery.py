@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from gateway.shard.dialect import Dialect, Dropped
-from gateway.shard.events import MAX_FETCH, Action, Fetch, Send, SessionLimits
+from gateway.shard.events import CRITICAL_ROOM, MAX_FETCH, Action, Fetch, Send, SessionLimits
 from router.model.hint import Deliver
 from router.model.ids import (
     DeviceId,
@@ -22,6 +22,7 @@ from router.model.ids import (
     partition_of,
     partition_of_message,
 )
+from router.model.lane import Lane
 from router.model.mailbox import Ack, Pending, Window
 
 _MAX_BACKOFF: Final = 3
@@ -79,6 +80,7 @@ class Delivery:
         "_retry_ms",
         "_settled",
         "_settled_ms",
+        "_urgent",
         "_writable",
         "deadline_ms",
         "device",
@@ -106,6 +108,8 @@ class Delivery:
         self._settled: dict[MessageId, None] | None = None
         """Acked a moment ago: a read may still return them."""
         self._settled_ms = 0
+        self._urgent = 0
+        """The last critical message known to exist; until it is sent the window is wider."""
 
     @property
     def in_flight(self) -> int:
@@ -117,24 +121,28 @@ class Delivery:
     def _on_deliver(self, hint: Deliver, now_ms: int) -> Sequence[Action]:
         seq = hint.seq
         cursor = self._cursor
-        if seq == cursor + 1 and self._head == cursor and self._writable and self._room() > 0:
+        room = self._room()
+        if hint.lane is Lane.CRITICAL:
+            room += CRITICAL_ROOM
+            self._urgent = max(self._urgent, seq)
+        if seq == cursor + 1 and self._head == cursor and self._writable and room > 0:
             self._cursor = self._head = seq
             if hint.expires_ms <= now_ms:
                 return _NOTHING
             return (self._send(hint.message, seq, hint.frame, now_ms),)
         if seq == 0:
-            return self._on_live(hint, now_ms)
+            return self._on_live(hint, room, now_ms)
         if seq <= self._head:
             return _NOTHING
         self._head = seq
         return self._pump([], now_ms)
 
-    def _on_live(self, hint: Deliver, now_ms: int) -> Sequence[Action]:
+    def _on_live(self, hint: Deliver, room: int, now_ms: int) -> Sequence[Action]:
         """Send a message with a TTL of 0: now, once, or never."""
         message = hint.message
         seen = message in (self._flights or ()) or message in (self._settled or ())
         late = now_ms - hint.expires_ms > self._limits.live_grace_ms
-        if seen or late or not self._writable or self._room() <= 0:
+        if seen or late or not self._writable or room <= 0:
             return _NOTHING
         return (self._send(message, 0, hint.frame, now_ms),)
 
@@ -207,9 +215,9 @@ class Delivery:
                 actions.append(self._repeat(flight, pending.frame, now_ms))
         elif held is not None and held.due_ms > now_ms:
             pass
-        elif not self._writable or (seq > self._cursor and self._room() <= 0):
+        elif not self._writable or (seq > self._cursor and self._mail_room() <= 0):
             return False
-        elif self._room() > 0:
+        elif self._mail_room() > 0:
             actions.append(self._send(message, seq, pending.frame, now_ms))
             if held is not None and self._held is not None:
                 del self._held[message]
@@ -285,7 +293,7 @@ class Delivery:
         if self._rescan is not None:
             after_seq, limit = self._rescan, MAX_FETCH
             self._rescan = None
-        elif self._head > self._cursor and (room := self._room()) > 0:
+        elif self._head > self._cursor and (room := self._mail_room()) > 0:
             after_seq, limit = self._cursor, min(room, MAX_FETCH)
         else:
             return actions
@@ -296,6 +304,11 @@ class Delivery:
     def _room(self) -> int:
         flights = self._flights
         return self._limits.window - len(flights) if flights else self._limits.window
+
+    def _mail_room(self) -> int:
+        """Give the room for the mailbox: more while a critical one waits there, behind others."""
+        room = self._room()
+        return room + CRITICAL_ROOM if self._urgent > self._cursor else room
 
     def _arm(self, at_ms: int) -> None:
         self.deadline_ms = min(self.deadline_ms, at_ms)

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from gateway.shard.dialect import Dialect
 from gateway.shard.events import (
+    CRITICAL_ROOM,
     TRANSITIONS,
     Action,
     CursorsMoved,
@@ -24,6 +25,7 @@ from gateway.shard.events import (
 from gateway.shard.session.cursors import Cursors, Item, Topic
 from gateway.shard.session.delivery import Delivery
 from router.model.ids import DeviceId, MessageId, ProjectId, TopicName
+from router.model.lane import Lane
 from router.model.receipt import Event
 
 _NOTHING: Final[tuple[Action, ...]] = ()
@@ -79,7 +81,11 @@ class TopicDelivery(Delivery):
         cursors = self._cursors
         if self._ignores(Input.TOPIC) or cursors is None:
             return _NOTHING
-        room = self._room() if self._writable else 0
+        room = self._room()
+        if item.lane is Lane.CRITICAL:
+            room += CRITICAL_ROOM
+        if not self._writable:
+            room = 0
         due_ms = now_ms + self._limits.ack_timeout_ms
         if not item.seq:
             late = now_ms - item.expires_ms > self._limits.live_grace_ms

@@ -9,6 +9,7 @@ from gateway.shard.events import Action, Attach, Close, Fetch, Send, SessionLimi
 from gateway.shard.session import Session
 from router.model.hint import Deliver
 from router.model.ids import DeviceId, MessageId, ShardId, new_message_id, partition_of
+from router.model.lane import Lane
 from router.model.mailbox import Attached, AttachResult, Pending, Window
 from sdk_client import wire
 
@@ -139,11 +140,17 @@ class Lead:
     # The inbox.
 
     def hint(
-        self, seq: int, *, number: int = 0, expires_ms: int | None = None, epoch: int = EPOCH
+        self,
+        seq: int,
+        *,
+        number: int = 0,
+        expires_ms: int | None = None,
+        epoch: int = EPOCH,
+        lane: Lane = Lane.NORMAL,
     ) -> Sequence[Action]:
         number = number or seq
         expires_ms = START_MS + MINUTE_MS * 60 if expires_ms is None else expires_ms
-        deliver = Deliver(DEVICE, epoch, seq, message(number), expires_ms, frame(number))
+        deliver = Deliver(DEVICE, epoch, seq, message(number), expires_ms, frame(number), lane)
         return self.session.on_hint(deliver, self.now_ms)
 
     # Time and the socket.

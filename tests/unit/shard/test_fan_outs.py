@@ -46,7 +46,7 @@ class World:
         receipts = ReceiptMode.AGGREGATE
         message = MessageId(name)
         item = Item(local.project, 1, 0, message, 1 << 60, receipts, "", b"frame", lane)
-        self.fan_outs.put(local, item)
+        self.fan_outs.put(local, item, lane)
 
     def waiting(self, lane: Lane) -> float | None:
         self.fan_outs.show()
@@ -74,7 +74,7 @@ async def test_a_message_to_few_goes_at_once() -> None:
     async with world() as here:
         here.publish(here.topic("small", 3), "m")
         assert here.written == ["m"]
-        here.fan_outs.put(here.topic("empty", 0), None)
+        here.fan_outs.put(here.topic("empty", 0), None, Lane.NORMAL)
     assert here.waiting(Lane.NORMAL) == 0
 
 

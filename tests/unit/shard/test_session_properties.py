@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from typing_extensions import override
 
-from gateway.shard.events import Acked, Action, Fetch, Nacked, Sent, State
+from gateway.shard.events import CRITICAL_ROOM, Acked, Action, Fetch, Nacked, Sent, State
 from router.model.hint import Deliver, Wake
+from router.model.lane import Lane
 from router.model.mailbox import Pending, Window
 from tests.unit.shard.driver import DEVICE, EPOCH, NUMBERS, Lead, frame, message, of, sent
 
@@ -146,8 +147,12 @@ class Between(RuleBasedStateMachine):
 
     # What happens.
 
-    @rule(ttl_ms=st.sampled_from([0, 1_000, 20_000, 3_600_000, 3_600_000]), lost=st.booleans())
-    def enqueue(self, ttl_ms: int, lost: bool) -> None:
+    @rule(
+        ttl_ms=st.sampled_from([0, 1_000, 20_000, 3_600_000, 3_600_000]),
+        lost=st.booleans(),
+        lane=st.sampled_from([Lane.NORMAL, Lane.NORMAL, Lane.CRITICAL]),
+    )
+    def enqueue(self, ttl_ms: int, lost: bool, lane: Lane) -> None:
         number = len(self.all) + 1
         expires_ms = self.lead.now_ms + ttl_ms
         kept = self.all[number] = Kept(0, expires_ms)
@@ -156,7 +161,9 @@ class Between(RuleBasedStateMachine):
             kept.seq = self.mailbox.head
             self.mailbox.waiting[number] = kept
         if not lost:
-            hint = Deliver(DEVICE, EPOCH, kept.seq, message(number), expires_ms, frame(number))
+            hint = Deliver(
+                DEVICE, EPOCH, kept.seq, message(number), expires_ms, frame(number), lane
+            )
             self.hints.append(hint)
 
     @precondition(lambda self: self.hints)
@@ -241,8 +248,8 @@ class Between(RuleBasedStateMachine):
     # What always holds.
 
     @invariant()
-    def no_more_is_in_flight_than_the_window(self) -> None:
-        assert self.lead.session.in_flight <= WINDOW
+    def no_more_is_in_flight_than_the_window_and_what_critical_ones_may_take(self) -> None:
+        assert self.lead.session.in_flight <= WINDOW + CRITICAL_ROOM
 
     @invariant()
     def the_session_lives(self) -> None:

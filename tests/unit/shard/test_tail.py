@@ -1,6 +1,6 @@
 """What a shard remembers of a topic's log."""
 
-from gateway.shard.tail import MAX_BYTES, MAX_ITEMS, Tail
+from gateway.shard.tail import MAX_BYTES, MAX_ITEMS, Tail, Tails, weight
 from tests.unit.shard.topic_world import item
 
 
@@ -45,7 +45,7 @@ def test_it_is_bounded_by_messages_and_by_bytes() -> None:
     assert (len(tail), tail.base) == (MAX_ITEMS, 10)
     for seq in range(1, 5):
         large = item(1_000 + seq, tail.top)
-        large.frame = bytes(MAX_BYTES // 3)
+        large.frame = bytes(MAX_BYTES // 10)
         tail.publish(large)
     assert (len(tail), tail.base) == (3, 1_001)
 
@@ -90,3 +90,40 @@ def test_a_stretch_far_away_replaces_it_only_if_it_is_newer() -> None:
     assert seqs(tail, 4) == ([5, 6], 6)
     tail.merge(10, [item(11)], 12)
     assert (tail.base, tail.top, seqs(tail, 10)) == (10, 12, ([11], 12))
+
+
+def sized(seq: int, size: int) -> Tail:
+    tail = Tail(0)
+    large = item(seq, 0)
+    large.frame = bytes(size)
+    assert tail.publish(large)
+    return tail
+
+
+def test_all_tails_together_are_bounded_and_the_one_not_used_for_longest_gives_way() -> None:
+    each = weight(item(1)) - 3 * len(item(1).frame) + 3 * 1000
+    tails = Tails(limit=3 * each)
+    one, two, three = (sized(5, 1000) for _ in range(3))
+    for tail in (one, two, three):
+        tails.used(tail)
+    assert tails.bytes == 3 * each
+    tails.used(one)
+    four = sized(5, 1000)
+    tails.used(four)
+    assert [len(tail) for tail in (one, two, three, four)] == [1, 0, 1, 1]
+    assert (two.base, two.top) == (5, 5), "it goes on where the log does"
+    assert tails.bytes == 3 * each
+    tails.drop(three)
+    tails.drop(two)
+    assert tails.bytes == 2 * each
+
+
+def test_a_tail_that_grows_is_counted_as_it_is() -> None:
+    tails, tail = Tails(limit=1 << 30), Tail(0)
+    for seq in range(1, MAX_ITEMS + 50):
+        tail.publish(item(seq))
+        tails.used(tail)
+    assert tails.bytes == tail.bytes == MAX_ITEMS * weight(item(1))
+    tail.jump(10_000)
+    tails.used(tail)
+    assert tails.bytes == 0

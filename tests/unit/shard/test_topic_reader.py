@@ -11,6 +11,7 @@ from gateway.shard.local_topic import LocalTopic
 from gateway.shard.pace import Pace
 from gateway.shard.session import Session
 from gateway.shard.session.cursors import Counts
+from gateway.shard.tail import Tails
 from gateway.shard.topic_reader import TopicReader
 from gateway.shard.turns import Turns
 from gateway.shard.writers import Writers
@@ -73,7 +74,7 @@ async def test_a_session_that_asks_during_a_read_from_behind_its_cursor_misses_n
     async with asyncio.TaskGroup() as tasks:
         metrics = Metrics(CollectorRegistry())
         writers = Writers(Turns(), Pace(0), metrics, tasks)
-        reader = TopicReader(log, metrics, lambda: START_MS, tasks, writers)
+        reader = TopicReader(log, metrics, lambda: START_MS, tasks, writers, Tails(1 << 20))
         reader.ask(ahead, topic, *ahead.wants)
         await log.begun.wait()
         reader.ask(behind, topic, *behind.wants)
