@@ -21,9 +21,10 @@ from loadtest import cases
 from loadtest.callbacks import callbacks
 from loadtest.cases import QUICK, Scale
 from loadtest.export import export
+from loadtest.lanes import lanes
 from loadtest.recorder import Figure, table
 
-CASES: Final = {**cases.CASES, "callbacks": callbacks, "export": export}
+CASES: Final = {**cases.CASES, "callbacks": callbacks, "export": export, "lanes": lanes}
 
 
 class Record(msgspec.Struct):

@@ -30,10 +30,19 @@ class Scale(msgspec.Struct, frozen=True):
     devices: int = 2_000
     messages: int = 20_000
     steady_s: float = 20.0
+    subscribers: int = 1_000
+    published: int = 1_000
 
 
 QUICK: Final = Scale(
-    runs=1, idle_devices=1_000, fleets=2, devices=200, messages=2_000, steady_s=3.0
+    runs=1,
+    idle_devices=1_000,
+    fleets=2,
+    devices=200,
+    messages=2_000,
+    steady_s=3.0,
+    subscribers=100,
+    published=200,
 )
 STEADY_RATE: Final = 500.0
 SINGLE_AT_ONCE: Final = 64

@@ -52,6 +52,8 @@ class Expect(msgspec.Struct, tag_field="do", tag="expect"):
 
     count: int
     timeout_s: float = 120.0
+    every: bool = False
+    """Count each delivery, as a message to a topic comes to many devices."""
 
 
 class Close(msgspec.Struct, tag_field="do", tag="close"):
@@ -88,6 +90,8 @@ class Fleet:
         self._seen: set[str] = set()
         self._repeats = 0
         self._latencies = Latencies()
+        self._deliveries = 0
+        self._every = False
         self._expected = 0
         self._enough = asyncio.Event()
 
@@ -158,30 +162,34 @@ class Fleet:
         return Answer(seconds=time.monotonic() - begun, refused=refused)
 
     async def _expect(self, command: Expect) -> Answer:
-        self._expected = command.count
+        self._expected, self._every = command.count, command.every
         self._enough.clear()
-        if len(self._seen) < command.count:
+        if self._arrived() < command.count:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(command.timeout_s):
                     await self._enough.wait()
         answer = Answer(
-            received=len(self._seen), repeats=self._repeats, latencies_us=self._latencies.take()
+            received=self._arrived(), repeats=self._repeats, latencies_us=self._latencies.take()
         )
         self._seen.clear()
-        self._repeats = 0
+        self._repeats = self._deliveries = 0
         return answer
+
+    def _arrived(self) -> int:
+        return self._deliveries if self._every else len(self._seen)
 
     def _on_message(self, _credential: str, frame: dict[str, object]) -> None:
         now_ns = time.monotonic_ns()
         message = str(frame["id"])
+        self._deliveries += 1
         if message in self._seen:
             self._repeats += 1
-            return
-        self._seen.add(message)
-        data = frame.get("data")
-        if isinstance(data, dict) and (due := data.get("due")):
-            self._latencies.note(int(due), now_ns)
-        if len(self._seen) >= self._expected:
+        else:
+            self._seen.add(message)
+            data = frame.get("data")
+            if isinstance(data, dict) and (due := data.get("due")):
+                self._latencies.note(int(due), now_ns)
+        if self._arrived() >= self._expected:
             self._enough.set()
 
 

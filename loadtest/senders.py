@@ -106,18 +106,32 @@ async def send_batches(
 
     async def one(connection: HttpConnection) -> None:
         answer = await connection.request(next(bodies))
-        if answer.status != OK:
-            raise _refusal(answer)
-        for item in msgspec.json.decode(answer.body, type=_Batch).responses:
-            if not item.name:
-                raise SendError(f"in a batch: {bytes(item.error)[:300]!r}")
+        check_batch(answer)
 
     async with http_pool(account.api, at_once) as pool:
         await each_of(total, pool, one)
 
 
+def check_batch(answer: Response) -> None:
+    """Look whether all of a batch was accepted.
+
+    Raises:
+        SendError: it was not.
+    """
+    if answer.status != OK:
+        raise _refusal(answer)
+    for item in msgspec.json.decode(answer.body, type=_Batch).responses:
+        if not item.name:
+            raise SendError(f"in a batch: {bytes(item.error)[:300]!r}")
+
+
 async def send_steadily(
-    account: Account, tokens: Sequence[str], count: int, rate: float, at_once: int
+    account: Account,
+    tokens: Sequence[str],
+    count: int,
+    rate: float,
+    at_once: int,
+    priority: str = "normal",
 ) -> None:
     """Send `count` messages, each at its time, whether or not earlier ones were answered.
 
@@ -131,7 +145,7 @@ async def send_steadily(
     targets = itertools.cycle(tokens)
 
     async def one(connection: HttpConnection, due_ns: int) -> None:
-        body = {"message": message(next(targets), due=str(due_ns))}
+        body = {"message": {**message(next(targets), due=str(due_ns)), "priority": priority}}
         answer = await connection.request(account.request("send", body))
         free.put_nowait(connection)
         if answer.status != OK:
