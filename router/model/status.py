@@ -84,7 +84,7 @@ class MessageStatus(msgspec.Struct, frozen=True):
 
     def shown_state(self, now_ms: int) -> str:
         """Name the state: the furthest event of one device, or how it stands with many."""
-        if self.topic is None and self.audience is None:
+        if self.device:
             return self.state.value
         return DONE if self.is_done(now_ms) else IN_PROGRESS
 

@@ -16,7 +16,6 @@ from router.model.ids import (
     MessageId,
     ProjectId,
     TopicName,
-    parse_topic,
     partition_of_message,
 )
 from router.model.receipt import Event
@@ -25,6 +24,9 @@ from router.store.connection import Store
 from router.store.devices import text
 from router.store.link import Reply, fields
 
+_TOPICS: Final = "/topics/"
+_EVERYBODY: Final = "*"
+"""No topic has this name: it is the log in which all devices of a project take part."""
 BATCH: Final = 100
 """Events in one call of the function."""
 
@@ -92,12 +94,13 @@ class Engagements:
         owner, _, rest = text(head).partition("|")
         if owner != project or receipts == b"n":
             return None
-        return parse_topic(rest.partition("|")[0])
+        target = rest.partition("|")[0]
+        return TopicName(target.removeprefix(_TOPICS)) if target.startswith(_TOPICS) else None
 
     async def _subscribers(
         self, project: ProjectId, topic: TopicName, devices: Collection[DeviceId]
     ) -> set[DeviceId]:
-        """Give those of some devices that subscribe to a topic."""
+        """Give those of some devices that subscribe to a topic, or take part in that of all."""
         field = f"t:{topic}"
         asked: list[tuple[DeviceId, asyncio.Future[Reply]]] = [
             (device, self._store.batch.call("HMGET", keys.mailbox(device), "p", field))
@@ -106,6 +109,6 @@ class Engagements:
         found: set[DeviceId] = set()
         for device, answer in asked:
             owner, cursor = fields(await answer)
-            if text(owner) == project and cursor is not None:
+            if text(owner) == project and (cursor is not None or topic == _EVERYBODY):
                 found.add(device)
         return found

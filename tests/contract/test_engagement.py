@@ -111,6 +111,16 @@ async def test_a_device_that_can_not_have_the_message_counts_nothing(
     assert await stages.messages.status(unknown) is None
 
 
+async def test_of_a_message_to_everybody_any_device_of_the_project_counts(
+    stages: TopicStages, engagements: Engagements, store: Store
+) -> None:
+    device, foreign = await stages.register(), await TopicStages(store).register()
+    message = await stages.publish(TopicName("*"))
+    for one in (device, foreign):
+        await engagements.note(stages.project, message, [opened(one.device_id)])
+    assert await counts(stages, message) == {"opened": 1}
+
+
 async def test_beyond_a_bound_devices_are_estimated(
     stages: TopicStages, engagements: Engagements
 ) -> None:

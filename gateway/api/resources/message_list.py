@@ -19,6 +19,7 @@ from router.model.ids import (
     MessageId,
     Partition,
     ProjectId,
+    TopicName,
     parse_device_id,
     parse_group,
     parse_message_id,
@@ -31,13 +32,15 @@ from router.model.project import Scope
 from router.model.status import STATES, MessageStatus, rates
 from router.policy.limits import user_violation
 
+_EVERYBODY: Final = TopicName("*")
+"""The log of what is sent to conditions."""
 _SIZE: Final = 50
 _MOST: Final = 100
 _NUMBER: Final = re.compile(r"[1-9][0-9]?|100")
 _PARAMETERS: Final = ("target", "state", "page_size", "page_token")
 _TARGETS: Final = (
-    "`<token>`, `token:<token>`, `device:<device id>`, `topic:<name>`, `user:<user>` or "
-    "`group:<group>`"
+    "`<token>`, `token:<token>`, `device:<device id>`, `topic:<name>`, `user:<user>`, "
+    "`group:<group>` or `condition`"
 )
 
 
@@ -140,6 +143,8 @@ def _wanted(call: Call, project: ProjectId) -> Wanted:
 
 def _place(text: str, project: ProjectId) -> tuple[Partition, str] | None:
     """Give where messages to a target stand, and how the index names it."""
+    if text == "condition":
+        return partition_of_topic(project, _EVERYBODY), f"/topics/{_EVERYBODY}"
     kind, _, name = text.partition(":")
     if kind == "device" and (device := parse_device_id(name)) is not None:
         return partition_of(device), device
