@@ -25,6 +25,7 @@ from loadtest.fleet import (
 )
 from loadtest.gateway import Gateway, create_project, serve
 from loadtest.http import HttpConnection, encode_request
+from loadtest.processes import CpuMeter
 from loadtest.recorder import Figure, percentile
 from loadtest.senders import Account
 
@@ -56,7 +57,9 @@ async def lanes(scale: Scale, say: Say) -> list[Figure]:
             await _subscribe(account, everybody)
             await _round(urgent, account, few)  # warms up
             idle = [value for _ in range(5) for value in await _round(urgent, account, few)]
+            meter = CpuMeter(gateway.pids())
             loaded, seconds = await _loaded(bulk, urgent, account, few, scale)
+            cpu_s = meter.spent_s()
     deliveries = scale.subscribers * scale.published
     say(f"{deliveries} deliveries in {seconds:.1f} s, {len(loaded)} critical messages beside them")
     note = f"{_RATE:.0f} critical messages/s, open loop"
@@ -64,6 +67,13 @@ async def lanes(scale: Scale, say: Say) -> list[Figure]:
     return [
         *_figures("critical message, idle gateway", idle, note),
         *_figures("critical message during a fan-out", loaded, beside),
+        Figure(
+            name="CPU per delivery of a topic",
+            unit="µs",
+            runs=(1e6 * sum(cpu_s.values()) / deliveries,),
+            parts={role: 1e6 * spent_s / deliveries for role, spent_s in cpu_s.items()},
+            note=f"{scale.subscribers} subscribers, each acks, with the critical messages",
+        ),
     ]
 
 

@@ -15,6 +15,7 @@ import structlog
 from router.model.errors import PushError, StoreRefusedError, StoreUnavailableError
 from router.model.hint import Deliver, Resubscribe, Wake
 from router.model.ids import DeviceId, MessageId, Partition, ShardId
+from router.policy.frame import lane_of_frame
 from router.policy.limits import WINDOW
 from router.routing import Routing
 from router.store.leases import Leases
@@ -154,6 +155,7 @@ class Redelivery:
             released.message,
             released.expires_ms,
             released.frame,
+            lane_of_frame(released.frame),
         )
         self._routing.hint(route, hint)
 

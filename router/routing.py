@@ -156,3 +156,5 @@ class Routing:
             self._metrics.hints.inc(len(hints))
         else:
             self._metrics.hints_dropped.labels("gone").inc(len(hints))
+            self._unseen.pop(inbox, None)
+            self._behind.discard(inbox)

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import structlog
+
 from gateway.shard.local_topic import LocalTopic, Subscriber
 from gateway.shard.session.cursors import Item
 from gateway.shard.turns import SLICE
@@ -22,6 +24,8 @@ MAX_FAN_OUTS: Final = 1_000
 """Messages that wait to be written; beyond it sessions read them from the log."""
 MAX_OF_TOPIC: Final = 256
 """Those of one topic among them: as many as the shard remembers of its log."""
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("shard.fan_outs")
 
 Write = Callable[[LocalTopic, Item | None, Sequence[Subscriber]], None]
 """Writes a message to sessions; None has them look at the log."""
@@ -52,16 +56,15 @@ class FanOuts:
             self.write(local, item, tuple(local.peers))
             return
         now_s = asyncio.get_running_loop().time()
+        full = sum(self._waiting.values()) >= MAX_FAN_OUTS
         if flow is None:
             flow = self._flows[local] = _FanOut(self, local, lane)
-            flow.put(item, lane, now_s)
             self._writers.add(flow)
-            return
-        if lane < flow.lane:
+        elif lane < flow.lane:
             self._writers.withdraw(flow)
             flow.lane = lane
             self._writers.add(flow)
-        full = flow.length >= MAX_OF_TOPIC or sum(self._waiting.values()) >= MAX_FAN_OUTS
+        full = full or flow.length >= MAX_OF_TOPIC
         flow.put(None if full else item, lane, now_s)
 
     def show(self) -> None:
@@ -150,7 +153,10 @@ class _FanOut:
             self._peers, self._at = tuple(self.local.peers), 0
         peers = self._peers[self._at : self._at + most]
         self._at += len(peers)
-        self._owner.write(self.local, item, peers)
+        try:
+            self._owner.write(self.local, item, peers)
+        except Exception:  # noqa: BLE001 - what is behind it goes on, and the log holds it
+            _log.exception("fan_out.failed", project=self.project)
         if self._at >= len(self._peers):
             self._peers = None
             self._items.popleft()

@@ -72,6 +72,10 @@ class LocalTopic(Topic):
         self.waiting: list[tuple[Subscriber, int]] | None = None
         """While the log is read: who waits for it, and from behind which seq."""
 
+    def lane(self, after: int) -> Lane:
+        """Give the lane of who reads the log from behind a seq."""
+        return self.urgent_lane if after < self.urgent_seq else Lane.NORMAL
+
     def retract(self, seq: int) -> None:
         """Take it that a message goes to nobody any more."""
         if seq <= self.head:

@@ -56,8 +56,7 @@ class TopicReader:
 
     def ask(self, peer: Subscriber, local: LocalTopic, action: ReadTopic) -> None:
         """Answer a session when it is its project's turn."""
-        lane = local.urgent_lane if action.after < local.urgent_seq else Lane.NORMAL
-        self._writers.add(_Asked(self, peer, local, action.after, lane))
+        self._writers.add(_Asked(self, peer, local, action.after, local.lane(action.after)))
 
     def serve(self, peer: Subscriber, local: LocalTopic, after: int) -> int:
         """Answer from the tail, or have the store asked; gives how many messages went out."""
@@ -97,8 +96,8 @@ class TopicReader:
                     self._answer(local, peer, found, upto)
                     spent += 1 + len(found)
                     if spent >= SLICE:
-                        spent = await self._rest(local, spent)
-                await self._rest(local, spent)
+                        spent = await self._rest(local, after, spent)
+                await self._rest(local, after, spent)
         except PushError:
             self._away(waiting)
         except Exception:  # noqa: BLE001 - one broken log must not end the shard's sessions
@@ -107,10 +106,10 @@ class TopicReader:
         finally:
             local.waiting = None
 
-    async def _rest(self, local: LocalTopic, spent: int) -> int:
+    async def _rest(self, local: LocalTopic, after: int, spent: int) -> int:
         """Let others have their turn; what was written counts as the project's."""
         self._writers.charge(local.project, spent, asyncio.get_running_loop().time())
-        await self._writers.turn(Lane.NORMAL)
+        await self._writers.turn(local.lane(after))
         return 0
 
     def _answer(

@@ -6,10 +6,17 @@ A frame is encoded once, in msgpack, before the message is stored (docs/protocol
 import msgspec
 
 from router.model.ids import MessageId
-from router.model.message import Message, Notification
+from router.model.lane import LANE_OF, Lane
+from router.model.message import Message, Notification, Priority
 from sdk_client.wire import encode
 
+
+class _Urgency(msgspec.Struct):
+    priority: Priority = Priority.NORMAL
+
+
 _json = msgspec.json.Encoder()
+_urgency = msgspec.msgpack.Decoder(_Urgency)
 
 
 def message_frame(message: Message, identifier: MessageId, sent_ms: int, expires_ms: int) -> bytes:
@@ -34,6 +41,14 @@ def message_frame(message: Message, identifier: MessageId, sent_ms: int, expires
     if message.data:
         frame["data"] = message.data
     return encode(frame)
+
+
+def lane_of_frame(frame: bytes) -> Lane:
+    """Give the lane of a stored frame, for what knows nothing else of the message."""
+    try:
+        return LANE_OF[_urgency.decode(frame).priority]
+    except msgspec.MsgspecError:
+        return Lane.NORMAL
 
 
 def payload_bytes(message: Message) -> int:

@@ -3,8 +3,9 @@
 import pytest
 
 from router.model.ids import MessageId, TopicName
+from router.model.lane import LANE_OF, Lane
 from router.model.message import Message, Notification, Priority
-from router.policy.frame import message_frame, payload_bytes, shown
+from router.policy.frame import lane_of_frame, message_frame, payload_bytes, shown
 from sdk_client.wire import decode
 
 
@@ -52,3 +53,14 @@ def test_the_payload_is_measured_as_json() -> None:
 
 def test_empty_parts_of_a_notification_are_left_out() -> None:
     assert shown(Notification("t", "", "i")) == {"title": "t", "image": "i"}
+
+
+@pytest.mark.parametrize("priority", Priority)
+def test_a_stored_frame_tells_its_lane(priority: Priority) -> None:
+    message = Message(token="", priority=priority)
+    assert lane_of_frame(message_frame(message, MessageId("m"), 1, 2)) is LANE_OF[priority]
+
+
+def test_what_is_no_frame_goes_in_the_normal_lane() -> None:
+    assert lane_of_frame(b"f") is Lane.NORMAL
+    assert lane_of_frame(b"\x80") is Lane.NORMAL

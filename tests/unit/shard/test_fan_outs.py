@@ -7,7 +7,7 @@ from typing import cast
 
 from prometheus_client import CollectorRegistry
 
-from gateway.shard.fan_outs import MAX_OF_TOPIC, FanOuts
+from gateway.shard.fan_outs import MAX_FAN_OUTS, MAX_OF_TOPIC, FanOuts
 from gateway.shard.local_topic import LocalTopic, Subscriber
 from gateway.shard.pace import Pace
 from gateway.shard.session.cursors import Counts, Item
@@ -164,3 +164,28 @@ async def test_a_paced_fan_out_loses_nothing() -> None:
         "pushwire_fan_out_wait_seconds_count", {"priority": "normal"}
     )
     assert waits == 28
+
+
+async def test_beyond_the_bound_of_all_a_topic_that_is_new_has_its_sessions_read_the_log() -> None:
+    async with world() as here:
+        many = [here.topic(f"{number}", 2 * SLICE) for number in range(MAX_FAN_OUTS)]
+        for number, local in enumerate(many):
+            here.publish(local, str(number))
+        here.publish(here.topic("late", 2), "late")
+        assert here.waiting(Lane.NORMAL) == MAX_FAN_OUTS + 1
+    assert "late looks" in here.written
+    assert len(here.written) == MAX_FAN_OUTS + 1
+
+
+async def test_a_write_that_breaks_takes_nothing_else_with_it() -> None:
+    async with world() as here:
+        local = here.topic("large", 2 * SLICE)
+
+        def fail() -> None:
+            raise RuntimeError("cannot be written")
+
+        here.after[SLICE] = fail
+        here.publish(local, "broken")
+        here.publish(local, "next")
+    assert here.written == ["broken", "next"]
+    assert here.waiting(Lane.NORMAL) == 0
