@@ -16,7 +16,6 @@ from router.listing import Wanted
 from router.model.audience import Audience, AudienceKind
 from router.model.errors import ErrorCode, FieldViolation, PushError
 from router.model.ids import (
-    MessageId,
     Partition,
     ProjectId,
     TopicName,
@@ -169,7 +168,7 @@ def _summary(found: MessageStatus, now_ms: int) -> Summary:
     counts = found.event_counts
     audience = found.audience
     return Summary(
-        name=f"projects/{found.project}/messages/{MessageId(found.id)}",
+        name=f"projects/{found.project}/messages/{found.id}",
         state=found.shown_state(now_ms),
         target=found.target,
         created_at=rfc3339(found.created_ms),
