@@ -17,12 +17,15 @@ class Field(msgspec.Struct, frozen=True):
 
 
 def described(model: type[msgspec.Struct]) -> tuple[Field, ...]:
-    """List the settings of a model, in order."""
+    """List the settings of a model, in order; those that it inherits come last."""
     kinds = inspect.type_info(model)
     if not isinstance(kinds, inspect.StructType):  # pragma: no cover - it is one
         raise TypeError(kinds)
     found = []
-    for field in kinds.fields:
+    inherited = {
+        name for base in model.__mro__[1:] for name in vars(base).get("__struct_fields__", ())
+    }
+    for field in sorted(kinds.fields, key=lambda one: one.name in inherited):
         kind = field.type
         notes: dict[str, object] = {}
         if isinstance(kind, inspect.Metadata):

@@ -12,6 +12,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from gateway.addresses import Clients, parse_proxies
+from gateway.limit_settings import LimitSettings
 from gateway.setting_fields import Field, described
 from router.export.checks import violation
 from router.store.link import parse_url
@@ -27,7 +29,7 @@ class Durability(enum.StrEnum):
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Settings(LimitSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Every setting of every role.
 
     `<name>` in `pushwire.toml`, `PUSHWIRE_<NAME>` in the environment, and a flag where it makes
@@ -221,6 +223,11 @@ def load(
         raise SettingsError(
             f"device_url: accepts a URL like wss://push.example.com, not {settings.device_url!r}"
         )
+    try:
+        parse_proxies(settings.trusted_proxies)
+    except ValueError as error:
+        accepted = "accepts addresses and networks such as 10.0.0.0/8, separated by commas"
+        raise SettingsError(f"trusted_proxies: {accepted}; {error}") from error
     if problem := violation(
         settings.export_url,
         settings.export_format,
@@ -239,6 +246,11 @@ def _check_store_url(url: str) -> None:
             "store_url: accepts redis://[user:password@]host[:port][/database], the same with "
             "rediss://, or unix:///path/to/the/socket; in a password write %40 for @, and so on"
         ) from None
+
+
+def clients_of(settings: Settings) -> Clients:
+    """Give how the settings tell clients apart."""
+    return Clients(parse_proxies(settings.trusted_proxies), settings.address_limits_on_loopback)
 
 
 def given_names(flags: Mapping[str, object], *, config: Path | None = None) -> frozenset[str]:

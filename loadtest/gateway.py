@@ -13,6 +13,14 @@ import msgspec
 from loadtest.processes import command, descendants
 
 _ROLES: Final = ("api", "shard", "worker")
+_LIFTED: Final = {
+    "project_sends_per_s": 0,
+    "project_publishes_per_s": 0,
+    "device_sends_per_min": 0,
+    "topic_publishes_per_min": 0,
+    "address_registrations_per_min": 0,
+}
+"""Limits protect a server from what a measurement does."""
 _START_S: Final = 60.0
 _STOP_S: Final = 30.0
 
@@ -77,7 +85,8 @@ async def serve(
         ConnectionError: it did not come up.
     """
     words = ["--data-dir", str(data_dir)]
-    for name, value in {"api_port": 0, "device_port": 0, "ops_port": 0, **(flags or {})}.items():
+    ports = {"api_port": 0, "device_port": 0, "ops_port": 0}
+    for name, value in {**ports, **_LIFTED, **(flags or {})}.items():
         words += ["--" + name.replace("_", "-"), str(value)]
     log_path = data_dir.with_suffix(".log")
     with log_path.open("ab") as log:

@@ -10,7 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from router.model.errors import ErrorCode, FieldViolation, PushError, StoreOutcomeUnknownError
+from router.model.errors import (
+    ErrorCode,
+    FieldViolation,
+    PushError,
+    QuotaExceededError,
+    StoreOutcomeUnknownError,
+)
 from router.model.hint import Publish, Retract, Route, TopicHint
 from router.model.ids import (
     ENTROPY_BYTES,
@@ -22,11 +28,13 @@ from router.model.ids import (
     partition_of_topic,
 )
 from router.model.lane import LANE_OF, slowest
+from router.model.limits import UNLIMITED, Limit, Rate
 from router.model.message import Message
 from router.model.status import MessageStatus
 from router.model.topic import Published, PublishResult, TopicEnvelope
 from router.policy.frame import message_frame, payload_bytes
 from router.policy.limits import payload_violation
+from router.policy.rates import SECOND_US
 from router.routing import Routing
 from router.store.link import Reply
 from router.store.pipelined import pipelined
@@ -40,6 +48,8 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     message: Message
     idempotency_key: str = ""
     digest: str = ""
+    rate: Rate = UNLIMITED
+    """What its topic takes."""
 
 
 class Publisher:
@@ -73,7 +83,7 @@ class Publisher:
 
         Raises:
             PushError: INVALID_ARGUMENT (payload above 4096 bytes, scheduled),
-                IDEMPOTENCY_KEY_REUSED.
+                IDEMPOTENCY_KEY_REUSED, QUOTA_EXCEEDED.
             StoreUnavailableError: the store is away; nothing was accepted.
         """
         envelope = self._envelope(project, publication)
@@ -130,6 +140,9 @@ class Publisher:
                 ErrorCode.IDEMPOTENCY_KEY_REUSED,
                 "The idempotency key was used for another request; take a new key.",
             )
+        if published.result is PublishResult.THROTTLED:
+            subject, wait_s = f"topic:{envelope.topic}", published.wait_us / SECOND_US
+            raise QuotaExceededError(Limit.TOPIC, subject, envelope.rate, wait_s)
         if published.result is PublishResult.ACCEPTED:
             hint = Publish(
                 envelope.project,
@@ -181,6 +194,7 @@ class Publisher:
             idempotency_key=publication.idempotency_key,
             idempotency_digest=publication.digest,
             label=message.label,
+            rate=publication.rate,
         )
 
 

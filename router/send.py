@@ -16,6 +16,7 @@ from router.model.errors import (
     ErrorCode,
     FieldViolation,
     PushError,
+    QuotaExceededError,
     StoreOutcomeUnknownError,
     StoreUnavailableError,
 )
@@ -32,12 +33,14 @@ from router.model.ids import (
     parse_token,
 )
 from router.model.lane import LANE_OF, slowest
+from router.model.limits import UNLIMITED, Limit, Rate
 from router.model.mailbox import Enqueued, EnqueueResult, Envelope
 from router.model.message import MAX_PAYLOAD_BYTES, Message, ReceiptMode
 from router.model.status import MessageStatus
 from router.policy.delivery import Lifetime, lifetime
 from router.policy.frame import message_frame, payload_bytes
 from router.policy.limits import payload_violation, schedule_violation
+from router.policy.rates import SECOND_US
 from router.policy.retry import Backoff
 from router.routing import Routing
 from router.store.link import Reply
@@ -62,6 +65,8 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     message: Message
     idempotency_key: str = ""
     digest: str = ""
+    rate: Rate = UNLIMITED
+    """What its device takes."""
 
 
 class Sender:
@@ -119,8 +124,17 @@ class Sender:
                 UNREGISTERED, SENDER_ID_MISMATCH, IDEMPOTENCY_KEY_REUSED.
             StoreUnavailableError: the store is away; nothing was accepted.
         """
-        envelope = self._envelope(project, message, idempotency_key, digest)
-        urgent = LANE_OF[message.priority].urgent
+        return await self.send_item(project, Item(message, idempotency_key, digest))
+
+    async def send_item(self, project: ProjectId, item: Item) -> MessageId:
+        """Store one message, as `send` does.
+
+        Raises:
+            PushError: as `send`; QUOTA_EXCEEDED, its device gets too many.
+            StoreUnavailableError: the store is away; nothing was accepted.
+        """
+        envelope = self._envelope(project, item)
+        urgent = LANE_OF[item.message.priority].urgent
         reply = self._mailboxes.begin_enqueue(envelope, urgent=urgent)
         return await self._accepted(envelope, reply)
 
@@ -137,7 +151,7 @@ class Sender:
         urgent = slowest(item.message.priority for item in items).urgent
 
         def begin(item: Item) -> tuple[Envelope, asyncio.Future[Reply]]:
-            envelope = self._envelope(project, item.message, item.idempotency_key, item.digest)
+            envelope = self._envelope(project, item)
             return envelope, self._mailboxes.begin_enqueue(envelope, urgent=urgent)
 
         return await pipelined(items, begin, self._accepted)
@@ -185,8 +199,9 @@ class Sender:
             failures = 0
             self._forget(message)
 
-    def _envelope(self, project: ProjectId, message: Message, key: str, digest: str) -> Envelope:
+    def _envelope(self, project: ProjectId, item: Item) -> Envelope:
         """Fix everything that is stored: id, times, frame."""
+        message = item.message
         token = parse_token(message.token)
         if token is None:
             raise _unregistered()
@@ -196,7 +211,7 @@ class Sender:
         new_id = new_message_id if message.receipts is ReceiptMode.DEVICE else new_quiet_message_id
         identifier = new_id(token.partition, now_ms, self._entropy(ENTROPY_BYTES))
         times = lifetime(now_ms, message.ttl_ms, message.send_at_ms)
-        return _packed(project, message, token, identifier, times, key, digest)
+        return _packed(project, item, token, identifier, times)
 
     def _settle(self, envelope: Envelope, enqueued: Enqueued) -> MessageId:
         """Turn what the store says into an id or an error, and hint to the device's shard."""
@@ -220,6 +235,9 @@ class Sender:
             raise PushError(
                 ErrorCode.SENDER_ID_MISMATCH, "The token belongs to another project: use its key."
             )
+        if enqueued.result is EnqueueResult.THROTTLED:
+            subject, wait_s = f"device:{envelope.device}", enqueued.wait_us / SECOND_US
+            raise QuotaExceededError(Limit.DEVICE, subject, envelope.rate, wait_s)
         if enqueued.result is EnqueueResult.KEY_REUSED:
             raise PushError(
                 ErrorCode.IDEMPOTENCY_KEY_REUSED,
@@ -253,14 +271,9 @@ class Sender:
 
 
 def _packed(
-    project: ProjectId,
-    message: Message,
-    token: Token,
-    identifier: MessageId,
-    times: Lifetime,
-    key: str,
-    digest: str,
+    project: ProjectId, item: Item, token: Token, identifier: MessageId, times: Lifetime
 ) -> Envelope:
+    message = item.message
     sent_ms = times.send_at_ms or times.accepted_ms
     try:
         body = message_frame(message, identifier, sent_ms, times.expires_ms)
@@ -282,9 +295,10 @@ def _packed(
         priority=message.priority,
         collapse_key=message.collapse_key,
         send_at_ms=times.send_at_ms,
-        idempotency_key=key,
-        idempotency_digest=digest,
+        idempotency_key=item.idempotency_key,
+        idempotency_digest=item.digest,
         label=message.label,
+        rate=item.rate,
     )
 
 

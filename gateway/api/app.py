@@ -21,14 +21,16 @@ from gateway.api.request import Call
 from gateway.api.routing import Access, Route, Routes
 from gateway.api.services import Services
 from gateway.api.user_tokens import UserTokens
+from gateway.limit_settings import per_minute
 from gateway.process import Clock, Entropy, RoleContext, opening
-from gateway.settings import Durability, Settings
+from gateway.settings import Durability, Settings, clients_of
 from router.callbacks.endpoints import Endpoints
 from router.listing import Listing
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import MessageId, ProjectId, is_cast
 from router.model.status import MessageStatus
 from router.publish import Publisher
+from router.quotas import Quotas
 from router.registration import Registration
 from router.routing import Routing
 from router.send import Retract, Sender
@@ -41,6 +43,7 @@ from router.store.mailbox import Mailboxes
 from router.store.messages import Messages
 from router.store.outbox import Outbox
 from router.store.projects import Projects
+from router.store.rates import Rates
 from router.store.recent import Recent
 from router.store.topics import Topics
 from router.store.webhooks import Webhooks
@@ -193,6 +196,8 @@ async def services_of(
             endpoints=_endpoints(settings, store, clock, entropy),
             authenticator=Authenticator(projects, mailboxes, settings.admin_key, clock.monotonic),
             user_tokens=UserTokens(projects),
+            quotas=_quotas(settings, store, clock, metrics),
+            clients=clients_of(settings),
         )
         async with _working(sender, routing):
             yield services
@@ -227,6 +232,16 @@ def _retract(publisher: Publisher, audiences: Audiences) -> Retract:
 def _listing(settings: Settings, store: Store, clock: Clock) -> Listing:
     recent = Recent(store, settings.recent_messages)
     return Listing(recent, Messages(store), Casts(store), clock.now_ms)
+
+
+def _quotas(settings: Settings, store: Store, clock: Clock, metrics: Metrics) -> Quotas:
+    return Quotas(
+        Rates(store),
+        settings.project_limits(),
+        per_minute(settings.address_registrations_per_min),
+        clock.monotonic,
+        metrics,
+    )
 
 
 def _endpoints(settings: Settings, store: Store, clock: Clock, entropy: Entropy) -> Endpoints:

@@ -15,6 +15,7 @@ import msgspec
 from gateway.api.request import Call
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import DeviceId, ProjectId, parse_credential, secret_hash
+from router.model.limits import ProjectLimits
 from router.model.project import Scope
 from router.store.mailbox import Mailboxes
 from router.store.projects import Projects
@@ -26,6 +27,7 @@ MAX_REMEMBERED: Final = 10_000
 API_KEY_PREFIX: Final = "pw_"
 CLIENT_KEY_PREFIX: Final = "pwc_"
 ACCESS_TOKEN_PREFIX: Final = "pwo_"  # noqa: S105 - how ours begin
+OAUTH_KEY: Final = "oauth"
 _SECRET: Final = re.compile(r"(pw_|pwc_|pwo_)[A-Za-z0-9_-]{32}")
 Value = TypeVar("Value")
 _BEARER: Final = "bearer "
@@ -35,7 +37,8 @@ _HOW: Final = "Send `Authorization: Bearer` with an API key or an OAuth access t
 class Caller(msgspec.Struct, frozen=True, gc=False):
     """Who was recognised, and until when that holds (monotonic seconds).
 
-    `device` is set for a device's own credential, `client` for a public client key.
+    `device` is set for a device's own credential, `client` for a public client key. `key` is the
+    id of the key, `oauth` for all access tokens of the project; `limits` what the project sets.
     """
 
     project: ProjectId
@@ -43,6 +46,8 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
     until: float
     client: bool = False
     device: DeviceId | None = None
+    key: str = ""
+    limits: ProjectLimits = ProjectLimits()
 
 
 class Authenticator:
@@ -158,13 +163,18 @@ class Authenticator:
     async def _look_up(self, secret: str, hashed: str, until: float) -> Caller | None:
         if secret.startswith(ACCESS_TOKEN_PREFIX):
             grant = await self._projects.access_token(hashed)
-            if grant is None or await self._projects.get(grant.project) is None:
+            project = None if grant is None else await self._projects.get(grant.project)
+            if grant is None or project is None:
                 return None
-            return Caller(grant.project, grant.scopes, until)
+            return Caller(grant.project, grant.scopes, until, key=OAUTH_KEY, limits=project.limits)
         key = await self._projects.key(hashed)
         if key is None or key.client != secret.startswith(CLIENT_KEY_PREFIX):
             return None
-        return Caller(key.project, key.scopes, until, client=key.client)
+        if key.client:
+            return Caller(key.project, key.scopes, until, client=True)
+        project = await self._projects.get(key.project)
+        limits = ProjectLimits() if project is None else project.limits
+        return Caller(key.project, key.scopes, until, key=key.id, limits=limits)
 
 
 def _bearer(call: Call) -> str:

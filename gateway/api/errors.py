@@ -1,15 +1,18 @@
 """The one shape of errors: Google's, which FCM's clients parse."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
-from router.model.errors import ErrorCode, FieldViolation, PushError
+from router.model.errors import ErrorCode, FieldViolation, PushError, QuotaExceededError
+from router.policy.rates import policy
 
 FCM_ERROR: Final = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 BAD_REQUEST: Final = "type.googleapis.com/google.rpc.BadRequest"
+QUOTA_FAILURE: Final = "type.googleapis.com/google.rpc.QuotaFailure"
+RETRY_INFO: Final = "type.googleapis.com/google.rpc.RetryInfo"
 INTERNAL_TEXT: Final = "Something broke in the gateway; it was logged. Try again."
 _DEFAULT_RETRY_S: Final = 1.0
 _RETRY_LATER: Final = frozenset({ErrorCode.QUOTA_EXCEEDED, ErrorCode.UNAVAILABLE})
@@ -41,13 +44,35 @@ class BadRequestDetail(msgspec.Struct, frozen=True, tag_field="@type", tag=BAD_R
     fieldViolations: tuple[FieldViolation, ...]  # noqa: N815 - Google's name
 
 
+class QuotaViolation(msgspec.Struct, frozen=True):
+    """A limit that was hit: whose, and how it is lifted."""
+
+    subject: str
+    description: str
+
+
+class QuotaFailureDetail(msgspec.Struct, frozen=True, tag_field="@type", tag=QUOTA_FAILURE):
+    """The limits that were hit."""
+
+    violations: tuple[QuotaViolation, ...]
+
+
+class RetryInfoDetail(msgspec.Struct, frozen=True, tag_field="@type", tag=RETRY_INFO):
+    """When to try again, for the messages of a batch too: `Retry-After` is of a whole answer."""
+
+    retryDelay: str  # noqa: N815 - Google's name
+
+
+Detail = FcmErrorDetail | BadRequestDetail | QuotaFailureDetail | RetryInfoDetail
+
+
 class ErrorContent(msgspec.Struct, frozen=True, omit_defaults=True):
     """What happened: `code` is the HTTP status, `status` the google.rpc code."""
 
     code: int
     message: str
     status: str
-    details: tuple[FcmErrorDetail | BadRequestDetail, ...] = ()
+    details: tuple[Detail, ...] = ()
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -62,11 +87,15 @@ _encoder = msgspec.json.Encoder()
 def body_of(error: PushError) -> ErrorBody:
     """Give an error in the shape of the API."""
     kind = error.code.value
-    details: list[FcmErrorDetail | BadRequestDetail] = []
+    details: list[Detail] = []
     if kind.fcm:
         details.append(FcmErrorDetail(errorCode=kind.fcm))
     if error.violations:
         details.append(BadRequestDetail(fieldViolations=error.violations))
+    if isinstance(error, QuotaExceededError):
+        violation = QuotaViolation(error.subject, error.description)
+        details.append(QuotaFailureDetail(violations=(violation,)))
+        details.append(RetryInfoDetail(retryDelay=f"{_whole(error.retry_after_s)}s"))
     return ErrorBody(ErrorContent(kind.http, error.message, kind.status, tuple(details)))
 
 
@@ -84,4 +113,27 @@ def headers(error: PushError) -> dict[str, str]:
     wait = error.retry_after_s
     if wait is None and error.code in _RETRY_LATER:
         wait = _DEFAULT_RETRY_S
-    return {} if wait is None else {"Retry-After": str(max(1, math.ceil(wait)))}
+    if wait is None:
+        return {}
+    found = {"Retry-After": str(_whole(wait))}
+    if isinstance(error, QuotaExceededError):
+        found["RateLimit-Policy"] = policy(error.limit, error.rate)
+        found["RateLimit"] = f'"{error.limit.value}";r=0;t={_whole(wait)}'
+    return found
+
+
+def _whole(wait_s: float | None) -> int:
+    return max(1, math.ceil(wait_s or 0))
+
+
+def refuse_all(outcomes: Sequence[object]) -> None:
+    """Answer 503 or 429 as a whole where the store, or the limits, took nothing of a batch.
+
+    Raises:
+        PushError: the first of the errors.
+    """
+    refusals = [one for one in outcomes if isinstance(one, PushError)]
+    for code in _RETRY_LATER:
+        found = [one for one in refusals if one.code is code]
+        if outcomes and len(found) == len(outcomes):
+            raise found[0]

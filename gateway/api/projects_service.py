@@ -14,6 +14,7 @@ from gateway.api.auth import API_KEY_PREFIX, CLIENT_KEY_PREFIX
 from gateway.api.violations import refuse
 from router.model.errors import ErrorCode, FieldViolation, PushError
 from router.model.ids import SECRET_BYTES, ProjectId, new_secret, parse_project_id, secret_hash
+from router.model.limits import ProjectLimits
 from router.model.project import ApiKey, Project, Scope, ServiceAccount, UserSecret
 from router.store.projects import Projects
 
@@ -114,6 +115,17 @@ class ProjectsService:
         value = USER_SECRET_PREFIX + new_secret(self._entropy(SECRET_BYTES))
         await self._projects.put_user_secrets(project, [UserSecret(value), *kept])
         return RotatedUserSecret(value, until_ms if kept else 0)
+
+    async def set_limits(self, project: ProjectId, limits: ProjectLimits) -> Project:
+        """Set what holds for a project in the place of the settings; give the project.
+
+        Raises:
+            PushError: NOT_FOUND, UNAVAILABLE.
+        """
+        changed = msgspec.structs.replace(await self.require(project), limits=limits)
+        if not await self._projects.replace(changed):
+            return await self.require(project)
+        return changed
 
     async def create_key(
         self, project: ProjectId, scopes: frozenset[Scope], *, client: bool

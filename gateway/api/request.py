@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import re
 import zlib
+from collections.abc import Mapping
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -28,6 +29,7 @@ _WINDOW_BITS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 """What zlib calls the encodings that bodies may have."""
 
 Model = TypeVar("Model", bound=msgspec.Struct)
+_NO_HEADERS: Mapping[str, str] = {}
 _encoder = msgspec.json.Encoder()
 
 
@@ -161,9 +163,9 @@ def digest(body: bytes | memoryview) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def reply(value: object, status: int = 200) -> Reply:
+def reply(value: object, status: int = 200, headers: Mapping[str, str] = _NO_HEADERS) -> Reply:
     """Answer with a struct as JSON."""
-    return Reply(_encoder.encode(value), status)
+    return Reply(_encoder.encode(value), status, headers=headers)
 
 
 def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from gateway.addresses import Clients
 from gateway.api.audiences import Audiences
 from gateway.api.auth import Authenticator
 from gateway.api.projects_service import ProjectsService
@@ -11,6 +12,7 @@ from gateway.settings import Settings
 from router.callbacks.endpoints import Endpoints
 from router.listing import Listing
 from router.publish import Publisher
+from router.quotas import Quotas
 from router.registration import Registration
 from router.send import Sender
 from router.store.connection import Store
@@ -44,3 +46,5 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     listing: Listing
     authenticator: Authenticator
     user_tokens: UserTokens
+    quotas: Quotas
+    clients: Clients

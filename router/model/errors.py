@@ -1,9 +1,11 @@
 """The one table of errors: code, HTTP status, FCM code, close code, whether to try again."""
 
 import enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
+
+from router.model.limits import Limit, Rate
 
 
 class Kind(NamedTuple):
@@ -67,6 +69,42 @@ class PushError(Exception):
         self.message = message
         self.violations = violations
         self.retry_after_s = retry_after_s
+
+
+_LIFTED: Final = {
+    Limit.PROJECT: ("messages of the project", "--sends-per-second"),
+    Limit.KEY: ("messages of the key", "--key-sends-per-second"),
+    Limit.PUBLISHES: ("messages of the project to many devices", "--publishes-per-second"),
+    Limit.DEVICE: ("messages to the device", "--device-sends-per-minute"),
+    Limit.TOPIC: ("messages to the topic", "--topic-publishes-per-minute"),
+}
+
+
+class QuotaExceededError(PushError):
+    """A limit by rate was hit; nothing was stored.
+
+    Args:
+        limit: which.
+        subject: whose bucket is empty, `project:shop` for example.
+        rate: what is allowed.
+        wait_s: seconds until the next is.
+    """
+
+    def __init__(self, limit: Limit, subject: str, rate: Rate, wait_s: float) -> None:
+        what, flag = _LIFTED.get(limit, ("registrations from the address", ""))
+        lift = f"`pushwire project limits PROJECT {flag} N`" if flag else "the gateway's settings"
+        self.limit = limit
+        self.subject = subject
+        self.rate = rate
+        self.description = (
+            f"Too many {what}: {rate.per_s:g} a second are accepted, {rate.burst:.0f} at once. "
+            f"The operator lifts it with {lift}."
+        )
+        super().__init__(
+            ErrorCode.QUOTA_EXCEEDED,
+            f"{self.description} Try again after `Retry-After`.",
+            retry_after_s=wait_s,
+        )
 
 
 class StoreUnavailableError(PushError):

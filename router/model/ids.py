@@ -103,6 +103,11 @@ def partition_of_audience(project: ProjectId, name: str) -> Partition:
     return _PARTITIONS[zlib.crc32(f"{project}:{name}".encode()) % PARTITIONS]
 
 
+def partition_of_owner(owner: str) -> Partition:
+    """Name the partition that holds the token buckets of a project or an address."""
+    return _PARTITIONS[zlib.crc32(owner.encode()) % PARTITIONS]
+
+
 def is_topic_message(message: MessageId) -> bool:
     """Tell whether a message was published to a topic: its first byte is 40 to 7f."""
     return message[0] in TOPIC_DIGITS

@@ -6,6 +6,7 @@ import msgspec
 
 from router.model.hint import Route
 from router.model.ids import DeviceId, MessageId, Partition, ProjectId, TopicName
+from router.model.limits import UNLIMITED, Rate
 from router.model.message import Priority
 
 
@@ -35,6 +36,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     """SHA-256 of the request, so that a key used again for another request is noticed."""
     label: str = ""
     """FCM's `analytics_label`; it stands in the status."""
+    rate: Rate = UNLIMITED
+    """What its device takes."""
 
 
 class EnqueueResult(enum.Enum):
@@ -47,6 +50,8 @@ class EnqueueResult(enum.Enum):
     SENDER_ID_MISMATCH = "mismatch"
     KEY_REUSED = "reused"
     """The idempotency key was seen with another request."""
+    THROTTLED = "throttled"
+    """The device got too many lately."""
 
 
 class Enqueued(msgspec.Struct, frozen=True, gc=False):
@@ -62,6 +67,8 @@ class Enqueued(msgspec.Struct, frozen=True, gc=False):
     """Set by a release alone, as are the two below: what the caller needs for its hint."""
     expires_ms: int = 0
     frame: bytes = b""
+    wait_us: int = 0
+    """Of a throttled one: until the next is taken."""
 
 
 class Pending(msgspec.Struct, frozen=True, gc=False):

@@ -5,6 +5,7 @@ import enum
 import msgspec
 
 from router.model.ids import ProjectId
+from router.model.limits import ProjectLimits
 
 
 class Scope(enum.StrEnum):
@@ -21,6 +22,7 @@ class Project(msgspec.Struct, frozen=True):
     id: ProjectId
     name: str
     created_ms: int
+    limits: ProjectLimits = ProjectLimits()
 
 
 class UserSecret(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ import msgspec
 
 from router.model.ids import MessageId, ProjectId, ShardId, TopicName
 from router.model.lane import Lane
+from router.model.limits import UNLIMITED, Rate
 from router.model.message import ReceiptMode
 from router.model.receipt import Event
 
@@ -31,6 +32,8 @@ class TopicEnvelope(msgspec.Struct, frozen=True, gc=False):
     idempotency_key: str = ""
     idempotency_digest: str = ""
     label: str = ""
+    rate: Rate = UNLIMITED
+    """What its topic takes."""
 
 
 class PublishResult(enum.Enum):
@@ -39,6 +42,7 @@ class PublishResult(enum.Enum):
     ACCEPTED = "ok"
     REPEATED = "repeat"
     KEY_REUSED = "reused"
+    THROTTLED = "throttled"
 
 
 class Published(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +53,8 @@ class Published(msgspec.Struct, frozen=True, gc=False):
     seq: int = 0
     previous: int = 0
     shards: tuple[ShardId, ...] = ()
+    wait_us: int = 0
+    """Of a throttled one: until the next is taken."""
 
 
 class LogEntry(msgspec.Struct, frozen=True, gc=False):

@@ -133,6 +133,11 @@ def idempotency(partition: Partition, project: ProjectId, key: str) -> str:
     return f"{{{partition}}}:idem:{project}:{key}"
 
 
+def rate(partition: Partition, name: str) -> str:
+    """Give the key of a string: when a token bucket is full again, microseconds."""
+    return f"{{{partition}}}:rate:{name}"
+
+
 def partition_lease(partition: Partition) -> str:
     """Give the key of a string: the worker that owns the partition."""
     return f"{{{partition}}}:lease"

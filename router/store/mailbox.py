@@ -37,6 +37,7 @@ from router.store.connection import Store
 from router.store.devices import Devices, optional_route, route, text
 from router.store.link import Argument, Reply, fields
 from router.store.messages import device_of, read_status
+from router.store.rates import number
 from router.store.topics import read_subscriptions
 
 _REFUSALS: Final = {
@@ -45,6 +46,7 @@ _REFUSALS: Final = {
     -3: EnqueueResult.KEY_REUSED,
 }
 _REPEATED: Final = -4
+_THROTTLED: Final = -5
 _OVERTAKEN: Final = -2
 """What `attach` answers."""
 
@@ -90,7 +92,13 @@ class Mailboxes(Devices):
             envelope.collapse_key,
             envelope.frame,
         )
-        tail = (self._retention_ms, envelope.idempotency_digest, envelope.label)
+        tail = (
+            self._retention_ms,
+            envelope.idempotency_digest,
+            envelope.label,
+            number(envelope.rate.per_s),
+            number(envelope.rate.burst),
+        )
         if envelope.send_at_ms:
             return self._store.batch.fcall(
                 self._function("schedule"),
@@ -368,6 +376,8 @@ def _enqueued(message: MessageId, reply: list[Reply]) -> Enqueued:
         return Enqueued(EnqueueResult.ACCEPTED, message, seq, optional_route(reply, 1))
     if seq == _REPEATED:
         return Enqueued(EnqueueResult.REPEATED, MessageId(text(reply[1])))
+    if seq == _THROTTLED:
+        return Enqueued(EnqueueResult.THROTTLED, message, wait_us=cast("int", reply[1]))
     return Enqueued(_REFUSALS[seq], message)
 
 

@@ -64,6 +64,18 @@ class Projects:
         """Give a project, or None."""
         return await self._read(keys.project(project), _project)
 
+    async def replace(self, project: Project) -> bool:
+        """Keep a project in the place of the one with its id; False where that is gone."""
+        batch = self._store.batch
+        if await self.get(project.id) is None:
+            return False
+        await batch.call("HSET", keys.project(project.id), _FIELD, msgspec.json.encode(project))
+        # Whoever deletes it marks its id first, so one of the two sees the other.
+        if await batch.call("SISMEMBER", keys.DELETED_PROJECTS, project.id):
+            await batch.call("DEL", keys.project(project.id))
+            return False
+        return True
+
     async def list(self) -> list[Project]:
         """Give all projects, by id."""
         names = fields(await self._store.batch.call("SMEMBERS", keys.PROJECTS))

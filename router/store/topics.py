@@ -41,6 +41,7 @@ from router.store.connection import Store
 from router.store.devices import optional_route, text
 from router.store.link import Reply, fields
 from router.store.messages import read_status
+from router.store.rates import number
 
 PAGE: Final = 128
 """Messages in one read of a log, and cursors or events in one call of a function."""
@@ -50,6 +51,7 @@ _REFUSALS: Final = {
     -3: SubscribeResult.TOO_MANY,
 }
 _REPEATED: Final = -4
+_THROTTLED: Final = -5
 _RECEIPTS: Final = {mode.value[0]: mode for mode in ReceiptMode}
 
 
@@ -138,6 +140,8 @@ class Topics:
                 self._retention_ms,
                 envelope.idempotency_digest,
                 envelope.label,
+                number(envelope.rate.per_s),
+                number(envelope.rate.burst),
             ),
             urgent=urgent,
         )
@@ -149,6 +153,9 @@ class Topics:
         seq = cast("int", first)
         if seq == _REPEATED:
             return Published(PublishResult.REPEATED, MessageId(text(rest[0])))
+        if seq == _THROTTLED:
+            wait_us = cast("int", rest[0])
+            return Published(PublishResult.THROTTLED, envelope.message, wait_us=wait_us)
         if seq < 0:
             return Published(PublishResult.KEY_REUSED, envelope.message)
         shards = tuple(ShardId(text(shard)) for shard in rest[1:])

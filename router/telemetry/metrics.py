@@ -6,12 +6,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from router.telemetry.callback_metrics import CallbackMetrics
 from router.telemetry.export_metrics import ExportMetrics
+from router.telemetry.limit_metrics import LimitMetrics
 
 _LATENCY: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 3600)
 _FAST: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5)
 
 
-class Metrics(CallbackMetrics, ExportMetrics):
+class Metrics(CallbackMetrics, ExportMetrics, LimitMetrics):
     """The metrics of one process.
 
     Args:
@@ -21,6 +22,7 @@ class Metrics(CallbackMetrics, ExportMetrics):
     def __init__(self, registry: CollectorRegistry) -> None:
         CallbackMetrics.__init__(self, registry)
         ExportMetrics.__init__(self, registry)
+        LimitMetrics.__init__(self, registry)
         self.connections = Gauge(
             "pushwire_connections",
             "Sessions that hold a socket.",

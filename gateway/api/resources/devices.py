@@ -16,7 +16,7 @@ from gateway.api.times import rfc3339, rfc3339_or_none
 from gateway.api.violations import refuse
 from gateway.settings import shown_host
 from router.model.device import Device
-from router.model.errors import ErrorCode, FieldViolation, PushError
+from router.model.errors import ErrorCode, FieldViolation, PushError, QuotaExceededError
 from router.model.ids import ENTROPY_BYTES, DeviceId, ProjectId, new_stamp, parse_device_id
 from router.registration import DeviceChanges, DeviceSpec
 
@@ -132,10 +132,15 @@ class _Handlers:
         self._user_tokens = services.user_tokens
         self._entropy = services.entropy
         self._settings = services.settings
+        self._quotas = services.quotas
+        self._clients = services.clients
+        self._limit_refusals = services.metrics.limit_refusals
 
     async def register(self, call: Call) -> Reply:
         project = call.project()
         caller = await self._auth.registrant(call, project)
+        if caller.client:
+            await self._pay(call)
         body = await call.json(Registrant)
         _refuse_later(body)
         if caller.device is not None and body.device_id != caller.device:
@@ -161,6 +166,20 @@ class _Handlers:
             ),
             201,
         )
+
+    async def _pay(self, call: Call) -> None:
+        """Charge the client's address: a client key is public, whoever has the app has it."""
+        headers = call.request.headers
+        address = self._clients.name(
+            call.request.remote or "",
+            headers.getall("X-Forwarded-For", ()),
+            headers.getall("Forwarded", ()),
+        )
+        try:
+            await self._quotas.register(address)
+        except QuotaExceededError as error:
+            self._limit_refusals.labels(error.limit.value).inc()
+            raise
 
     def _device_url(self, call: Call) -> str:
         """Tell where devices connect: the setting, else beside the API."""

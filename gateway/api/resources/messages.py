@@ -1,6 +1,7 @@
 """Sending, status and cancelling of messages; the next stage is `router.send`."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -11,16 +12,26 @@ from gateway.api.fcm_v1 import BatchItem, SendRequest, parse_batch, parse_send
 from gateway.api.http_server import Reply
 from gateway.api.request import Call, digest, reply
 from gateway.api.routing import Access, Route
+from gateway.api.sent import BatchResponse, Outcome, Sent
 from gateway.api.services import Services
 from gateway.api.times import rfc3339, rfc3339_or_none
 from router.cast import Casting
-from router.model.errors import ErrorCode, PushError
-from router.model.ids import DeviceId, MessageId, ProjectId, parse_message_id, parse_token
+from router.model.errors import ErrorCode, PushError, QuotaExceededError
+from router.model.ids import (
+    DeviceId,
+    MessageId,
+    ProjectId,
+    TopicName,
+    parse_message_id,
+    parse_token,
+)
+from router.model.limits import Rate
 from router.model.message import Message
 from router.model.project import Scope
 from router.model.receipt import Event
 from router.model.status import MessageStatus, rates
 from router.publish import Publication
+from router.quotas import Quota
 from router.send import Item
 
 MAX_SEND_BYTES = 131_072
@@ -35,25 +46,6 @@ _SEND_ERRORS = (
     ErrorCode.IDEMPOTENCY_KEY_REUSED,
     ErrorCode.QUOTA_EXCEEDED,
 )
-
-
-class Sent(msgspec.Struct, frozen=True):
-    """The message was accepted: it is stored until its device acks it or it expires."""
-
-    name: str
-
-
-class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The name of an accepted message, or why it was refused."""
-
-    name: str | msgspec.UnsetType = msgspec.UNSET
-    error: errors.ErrorContent | msgspec.UnsetType = msgspec.UNSET
-
-
-class BatchResponse(msgspec.Struct, frozen=True):
-    """What became of each message, in the order of the request."""
-
-    responses: list[Outcome]
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -163,28 +155,33 @@ class _Handlers:
         self._messages = services.messages
         self._sends = services.metrics.sends
         self._accepted = self._sends.labels(result="accepted")
+        self._quotas = services.quotas
+        self._limit_refusals = services.metrics.limit_refusals
 
     async def send(self, call: Call) -> Reply:
         project = call.project()
-        await self._auth.app_server(call, project, Scope.SEND)
+        caller = await self._auth.app_server(call, project, Scope.SEND)
         body = await call.body(MAX_SEND_BYTES)
         try:
             request = parse_send(body, call.now_ms)
             if request.validate_only:
                 await self._check(project, request.message)
-                return _sent(project, _FAKE_ID)
+                return _sent(project, _FAKE_ID, {})
             key = call.idempotency_key() or request.idempotency_key
-            entry = Item(request.message, key, digest(body) if key else "")
-            message = await self._accept(project, entry)
+            quota = self._quotas.of(project, caller.key, caller.limits)
+            await quota.pay(request.message)
+            entry = Item(request.message, key, digest(body) if key else "", quota.device)
+            message = await self._accept(project, entry, quota)
         except PushError as error:
             self._count(error)
             raise
         self._accepted.inc()
-        return _sent(project, message)
+        return _sent(project, message, quota.headers)
 
     async def send_batch(self, call: Call) -> Reply:
         project = call.project()
-        await self._auth.app_server(call, project, Scope.SEND)
+        caller = await self._auth.app_server(call, project, Scope.SEND)
+        quota = self._quotas.of(project, caller.key, caller.limits)
         batch = parse_batch(await call.body(), call.now_ms)
         key = call.idempotency_key()
         outcomes: list[MessageId | PushError] = [_FAKE_ID] * len(batch.items)
@@ -197,15 +194,17 @@ class _Handlers:
             elif batch.validate_only or request.validate_only:
                 outcomes[index] = await self._checked(project, request.message)
             else:
-                entries.append(_entry(item, request, f"{key}/{index}" if key else ""))
+                own_key = f"{key}/{index}" if key else ""
+                entries.append(_entry(item, request, own_key, quota.device))
                 places.append(index)
-        sent = await self._accept_batch(project, entries)
-        _refuse_if_away(sent)
+        sent = await self._accept_paid(project, entries, quota)
         for index, outcome in zip(places, sent, strict=True):
             outcomes[index] = outcome
             if not isinstance(outcome, PushError):
                 self._accepted.inc()
-        return reply(BatchResponse([self._outcome(project, outcome) for outcome in outcomes]))
+        response = BatchResponse([self._outcome(project, outcome) for outcome in outcomes])
+        errors.refuse_all(sent)
+        return reply(response, headers=quota.headers)
 
     async def status(self, call: Call) -> Reply:
         project = call.project()
@@ -231,25 +230,32 @@ class _Handlers:
             return reply(_status_of_many(found, call.now_ms))
         return reply(_status(found, call.now_ms, {}))
 
-    async def _accept(self, project: ProjectId, item: Item) -> MessageId:
+    async def _accept(self, project: ProjectId, item: Item, quota: Quota) -> MessageId:
         """Store a message for its device, its topic, its user or its group."""
         message = item.message
         if message.audience is not None:
             casting = Casting(message.audience, message, item.idempotency_key, item.digest)
             return await self._caster.cast(project, casting)
         if message.topic is not None:
-            publication = Publication(message.topic, message, item.idempotency_key, item.digest)
+            publication = _publication(item, message.topic, quota)
             return await self._publisher.publish(project, publication)
-        return await self._sender.send(
-            project, message, idempotency_key=item.idempotency_key, digest=item.digest
-        )
+        return await self._sender.send_item(project, item)
+
+    async def _accept_paid(
+        self, project: ProjectId, items: list[Item], quota: Quota
+    ) -> list[MessageId | PushError]:
+        """Store as many as the limits allow, the first ones first."""
+        refusals = await quota.pay_batch([item.message for item in items])
+        paid = [item for item, refusal in zip(items, refusals, strict=True) if refusal is None]
+        stored = iter(await self._accept_batch(project, paid, quota))
+        return [next(stored) if refusal is None else refusal for refusal in refusals]
 
     async def _accept_batch(
-        self, project: ProjectId, items: list[Item]
+        self, project: ProjectId, items: list[Item], quota: Quota
     ) -> list[MessageId | PushError]:
         """Store several: those to topics, to devices, to users and groups each in their order."""
         topics = {
-            index: Publication(item.message.topic, item.message, item.idempotency_key, item.digest)
+            index: _publication(item, item.message.topic, quota)
             for index, item in enumerate(items)
             if item.message.topic is not None
         }
@@ -278,6 +284,8 @@ class _Handlers:
 
     def _count(self, error: PushError) -> None:
         self._sends.labels(result=error.code.name.lower()).inc()
+        if isinstance(error, QuotaExceededError):
+            self._limit_refusals.labels(error.limit.value).inc()
 
     def _outcome(self, project: ProjectId, outcome: MessageId | PushError) -> Outcome:
         if isinstance(outcome, PushError):
@@ -307,21 +315,17 @@ class _Handlers:
             raise PushError(ErrorCode.SENDER_ID_MISMATCH, "The token is of another project.")
 
 
-def _refuse_if_away(sent: list[MessageId | PushError]) -> None:
-    """Answer 503 as a whole where the store took nothing at all."""
-    refusals = [one for one in sent if isinstance(one, PushError)]
-    unavailable = [one for one in refusals if one.code is ErrorCode.UNAVAILABLE]
-    if sent and len(unavailable) == len(sent):
-        raise unavailable[0]
+def _publication(item: Item, topic: TopicName, quota: Quota) -> Publication:
+    return Publication(topic, item.message, item.idempotency_key, item.digest, quota.topic)
 
 
-def _entry(item: BatchItem, request: SendRequest, batch_key: str) -> Item:
+def _entry(item: BatchItem, request: SendRequest, batch_key: str, rate: Rate) -> Item:
     key = request.idempotency_key or batch_key
-    return Item(request.message, key, digest(memoryview(item.raw)) if key else "")
+    return Item(request.message, key, digest(memoryview(item.raw)) if key else "", rate)
 
 
-def _sent(project: ProjectId, message: MessageId) -> Reply:
-    return Reply(f'{{"name":"projects/{project}/messages/{message}"}}'.encode())
+def _sent(project: ProjectId, message: MessageId, headers: Mapping[str, str]) -> Reply:
+    return Reply(f'{{"name":"projects/{project}/messages/{message}"}}'.encode(), headers=headers)
 
 
 def _message_id(call: Call) -> MessageId:

@@ -19,6 +19,7 @@ from gateway.api.times import rfc3339
 from gateway.api.violations import refuse
 from router.model.errors import ErrorCode, FieldViolation, PushError
 from router.model.ids import ProjectId
+from router.model.limits import ProjectLimits
 from router.model.project import ApiKey, Project, Scope
 
 _PROJECT: Final = "/v1/projects/{project}"
@@ -31,12 +32,19 @@ class NewProject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=3, max_length=64, description="3 to 64 characters")]
 
 
+class ProjectChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to change; `limits` as a whole: what is missing there is as the settings say."""
+
+    limits: ProjectLimits | None = None
+
+
 class ProjectView(msgspec.Struct, frozen=True):
-    """A project."""
+    """A project; `limits` has what is set for it in the place of the gateway's settings."""
 
     project: str
     name: str
     created_at: datetime
+    limits: ProjectLimits = ProjectLimits()
 
 
 class ProjectList(msgspec.Struct, frozen=True):
@@ -103,6 +111,16 @@ def _project_routes(handlers: "_Handlers") -> list[Route]:
             None,
             ProjectView,
             errors=_MISSING,
+        ),
+        Route(
+            "PATCH",
+            _PROJECT,
+            handlers.change,
+            "Change a project's limits; they hold within five seconds.",
+            admin,
+            ProjectChange,
+            ProjectView,
+            errors=(ErrorCode.INVALID_ARGUMENT, *_MISSING),
         ),
         Route(
             "DELETE",
@@ -184,6 +202,13 @@ class _Handlers:
     async def get(self, call: Call) -> Reply:
         return reply(_view(await self._service.require(self._project(call))))
 
+    async def change(self, call: Call) -> Reply:
+        project = self._project(call)
+        body = await call.json(ProjectChange)
+        if body.limits is None:
+            return reply(_view(await self._service.require(project)))
+        return reply(_view(await self._service.set_limits(project, body.limits)))
+
     async def delete(self, call: Call) -> Reply:
         project = self._project(call)
         await self._service.require(project)
@@ -223,7 +248,7 @@ class _Handlers:
 
 
 def _view(project: Project) -> ProjectView:
-    return ProjectView(project.id, project.name, rfc3339(project.created_ms))
+    return ProjectView(project.id, project.name, rfc3339(project.created_ms), project.limits)
 
 
 def _key(key: ApiKey, secret: str = "") -> KeyView:

@@ -15,12 +15,14 @@ from gateway.api.projects_service import (
 )
 from gateway.cli.api_client import api_url
 from gateway.cli.arguments import add_common, settings_of, unicode_text
+from gateway.cli.project_limits import add_limits, changed, show
 from gateway.cli.stores import open_store, run_async
 from gateway.cli.terminal import Terminal
 from gateway.process import Clock, Entropy
 from gateway.settings import Settings
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import ProjectId, parse_project_id
+from router.model.limits import ProjectLimits
 from router.model.project import ApiKey, Project
 from router.store.projects import Projects
 
@@ -35,6 +37,7 @@ A project is one app: its devices, its messages, the keys of its servers.
     pushwire project list
     pushwire project keys my-app
     pushwire project service-account my-app > service-account.json    for firebase-admin
+    pushwire project limits my-app --sends-per-second 20000    what it may send; alone it shows them
     pushwire project rotate-user-secret my-app    the secret that signs user tokens
 
 Works while `serve` runs and while it does not. The secrets are shown this once.
@@ -63,9 +66,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long tokens of the one before stay valid; a day by default",
     )
-    for action in (create, listed, keys, rotate):
+    limits = actions.add_parser("limits", help="show or change how fast a project may send")
+    add_limits(limits)
+    for action in (create, listed, keys, rotate, limits):
         action.add_argument("--json", action="store_true", help="for programs")
-    for action in (create, listed, keys, account, rotate):
+    for action in (create, listed, keys, account, rotate, limits):
         add_common(action)
 
 
@@ -79,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
             _show_projects(run_async(_list(settings)), as_json=args.json)
         case "keys":
             _show_keys(run_async(_keys(settings, _id(args.name))), as_json=args.json)
+        case "limits":
+            show(run_async(_limits(settings, _id(args.name), args)), as_json=args.json)
         case "rotate-user-secret":
             rotated = run_async(_rotate(settings, _id(args.name), args.overlap))
             _show_rotated(rotated, as_json=args.json)
@@ -103,6 +110,15 @@ async def _create(settings: Settings, name: str) -> CreatedProject:
 async def _list(settings: Settings) -> list[Project]:
     async with _service(settings) as (_, projects):
         return list(await projects.list())
+
+
+async def _limits(
+    settings: Settings, project: ProjectId, args: argparse.Namespace
+) -> ProjectLimits:
+    async with _service(settings) as (service, _):
+        found = (await service.require(project)).limits
+        wanted = changed(found, args)
+        return found if wanted == found else (await service.set_limits(project, wanted)).limits
 
 
 async def _keys(settings: Settings, project: ProjectId) -> list[ApiKey]:

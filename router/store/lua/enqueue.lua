@@ -1,18 +1,21 @@
 -- Accept a message for one device.
 -- KEYS: mailbox index frames timers outbox status [idempotency]
--- ARGV: message device project proof now expires collapse frame cap ack_timeout retention digest label
+-- ARGV: message device project proof now expires collapse frame cap ack_timeout retention digest label rate burst
 -- returns: {seq, shard, epoch}, {seq} without a route, {-1} unregistered, {-2} of another project,
---   {-3} idempotency key used for another request, {-4, first message} repeated
+--   {-3} idempotency key used for another request, {-4, first message} repeated,
+--   {-5, microseconds} too fast for its device
 -- events: accepted; collapsed, dropped of others; expired where a TTL of 0 finds no route
--- invariant: index, frames and status change together; a message id is taken once
+-- invariant: index, frames and status change together; a message id is taken once, and pays once
 local mailbox, index, frames, timers, outbox, status, idempotency = unpack(keys)
 local message, device, project, proof, now, expires, collapse, frame, cap, ack_timeout, retention,
-  digest, label = unpack(args)
+  digest, label, rate, burst = unpack(args)
 local answer = idempotency and answer_before(idempotency, digest, message)
 if answer then return answer end
-local known = call('HMGET', mailbox, 'p', 'n', 'seq', 'sh', 'ep')
+local known = call('HMGET', mailbox, 'p', 'n', 'seq', 'sh', 'ep', 'rt')
 if not known[1] or not is_for(mailbox, known[2], proof) then return {-1} end
 if known[1] ~= project then return {-2} end
+local paid, wait = pay(known[6], status, rate, burst)
+if wait then return {-5, wait} end
 local shard, epoch = known[4], tonumber(known[5])
 local seq = 0
 if expires ~= now then seq = (tonumber(known[3]) or 0) + 1 end
@@ -22,6 +25,7 @@ if call('HSETNX', status, 'i', head) == 0 then
   return {tonumber(taken), shard, epoch}
 end
 if label ~= '' then call('HSET', status, 'l', label) end
+if paid then call('HSET', mailbox, 'rt', paid) end
 call('PEXPIRE', status, expires - now + retention)
 if idempotency then
   call('SET', idempotency, digest .. '|' .. message, 'PX', IDEMPOTENCY_MS)

@@ -250,6 +250,42 @@ local function store_clock()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
+-- The same in microseconds, for token buckets.
+local function clock_us()
+  local time = call('TIME')
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+-- Write a number so that reading it gives the same one.
+local function number(value)
+  return string.format('%.17g', value)
+end
+
+-- Take as many of `most` tokens of a bucket as there are: router/policy/rates.py by the store's
+-- clock. `full` is what was kept of it, nil or false of a new one. Returns how many were taken, what
+-- to keep, what is left, and the microseconds until one more is there.
+local function charge(full, now, rate, burst, most)
+  rate, burst = tonumber(rate), tonumber(burst)
+  local start = math.min(math.max(tonumber(full or 0), now), now + burst * 1000000 / rate)
+  local room = math.floor(burst - (start - now) * rate / 1000000 + 0.001)
+  local granted = math.max(math.min(room, most), 0)
+  local after = start + granted * 1000000 / rate
+  local left = math.max(room, 0) - granted
+  if left > 0 then return granted, after, left, 0 end
+  return granted, after, 0, math.max(after - now + (1 - burst) * 1000000 / rate, 0)
+end
+
+-- Ask a bucket, kept in field `rt` of a hash, for a message. Gives what to keep of it where the
+-- message is taken; or nil and the microseconds to wait, unless the message is known: it has
+-- paid. No rate, no bucket: nil.
+local function pay(full, status, rate, burst)
+  if rate == '0' then return nil end
+  local granted, after, _, wait = charge(full, clock_us(), rate, burst, 1)
+  if granted > 0 then return number(after) end
+  if call('EXISTS', status) == 1 then return nil end
+  return nil, math.ceil(wait)
+end
+
 -- Append the shards that follow a topic to `out`, and forget those that are gone.
 local function live_shards(shards, clock, out)
   local found = call('HGETALL', shards)

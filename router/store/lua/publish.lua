@@ -1,19 +1,21 @@
 -- Accept a message for the subscribers of a topic: it is stored once.
 -- KEYS: log state collapse shards timers outbox status [idempotency]
--- ARGV: message target project now expires key receipts frame retention digest label
+-- ARGV: message target project now expires key receipts frame retention digest label rate burst
 -- returns: {seq, previous, shard…}, seq 0 for a TTL of 0; {-3} idempotency key used for another
---   request, {-4, first message} repeated
+--   request, {-4, first message} repeated, {-5, microseconds} too fast for its topic
 -- events: accepted; collapsed of the message that had the collapse key; dropped (log full) of the
 --   oldest
 -- invariant: log and status change together; seqs of a topic only grow, even where its log had ended
 --   or a crash of the store took its last second, as they are no less than the store's clock
 local log, state, collapse, shards, timers, outbox, status, idempotency = unpack(keys)
-local message, target, project, now, expires, key, receipts, frame, retention, digest, label =
-  unpack(args)
+local message, target, project, now, expires, key, receipts, frame, retention, digest, label, rate,
+  burst = unpack(args)
 local answer = idempotency and answer_before(idempotency, digest, message)
 if answer then return answer end
 local clock = store_clock()
-local known = call('HMGET', state, 'seq', 'ttl', 'end')
+local known = call('HMGET', state, 'seq', 'ttl', 'end', 'rt')
+local paid, wait = pay(known[4], status, rate, burst)
+if wait then return {-5, wait} end
 local previous, seq = tonumber(known[1]) or 0, 0
 if expires ~= now then seq = math.max(previous + 1, clock) end
 local head = project .. '|' .. target .. '|' .. now .. '|' .. expires .. '|0|' .. seq .. '|' .. key
@@ -21,6 +23,10 @@ if call('HSETNX', status, 'i', head) == 0 then
   local _, _, _, _, _, taken = split_head(call('HGET', status, 'i'))
   -- Who has all before it needs no more; who does not reads the log.
   return live_shards(shards, clock, {tonumber(taken), math.max(tonumber(taken) - 1, 0)})
+end
+if paid then
+  call('HSET', state, 'rt', paid)
+  if not known[3] then call('PEXPIRE', state, TOPIC_KEEP_MS) end
 end
 call('HSET', status, 'r', receipts)
 if label ~= '' then call('HSET', status, 'l', label) end
