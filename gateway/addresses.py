@@ -32,6 +32,11 @@ class Clients(msgspec.Struct, frozen=True):
     proxies: tuple[Network, ...] = ()
     loopback: bool = False
 
+    def trusts(self, peer: str) -> bool:
+        """Tell whether a peer is a proxy of ours."""
+        address = parse_address(peer)
+        return address is not None and self._is_proxy(address)
+
     def name(
         self, peer: str, forwarded_for: Sequence[str] = (), forwarded: Sequence[str] = ()
     ) -> str:

@@ -34,6 +34,20 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         PerMinute,
         Meta(description="Registrations with a client key from one address (of IPv6: /64)."),
     ] = 600.0
+    address_connections_per_min: Annotated[
+        PerMinute,
+        Meta(
+            description="Connections from one address (of IPv6: /64) to the device port, a shard."
+        ),
+    ] = 600.0
+    device_frames_per_s: Annotated[
+        PerSecond,
+        Meta(description="Frames that one device may send; ten seconds' worth at once."),
+    ] = 1000.0
+    api_max_connections: Annotated[
+        int,
+        Meta(ge=0, description="Connections to the API, a process; 0: as descriptors allow."),
+    ] = 4000
     address_limits_on_loopback: Annotated[
         bool, Meta(description="Whether the limits by address hold for loopback addresses too.")
     ] = False

@@ -19,6 +19,8 @@ _LIFTED: Final = {
     "device_sends_per_min": 0,
     "topic_publishes_per_min": 0,
     "address_registrations_per_min": 0,
+    "address_connections_per_min": 0,
+    "device_frames_per_s": 0,
 }
 """Limits protect a server from what a measurement does."""
 _START_S: Final = 60.0

@@ -28,6 +28,7 @@ from router.callbacks.endpoints import Endpoints
 from router.listing import Listing
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import MessageId, ProjectId, is_cast
+from router.model.limits import Limit
 from router.model.status import MessageStatus
 from router.publish import Publisher
 from router.quotas import Quotas
@@ -272,11 +273,16 @@ async def serving(services: Services, host: str, port: int) -> AsyncIterator[str
     service = Service(
         discover(services), services.clock.now_ms, services.settings.max_request_bytes
     )
-    server = HttpServer(service.answer)
+    metrics = services.metrics
+    server = HttpServer(
+        service.answer,
+        services.settings.api_max_connections,
+        metrics.limit_refusals.labels(Limit.API_CONNECTIONS.value).inc,
+    )
     loop = asyncio.get_running_loop()
     with opening("api_port", host, port):
         listener = await loop.create_server(
-            server, host, port, backlog=_BACKLOG, reuse_port=True, reuse_address=True
+            server.accept, host, port, backlog=_BACKLOG, reuse_port=True, reuse_address=True
         )
     name, bound = cast("tuple[str, int]", listener.sockets[0].getsockname()[:2])
     try:

@@ -6,8 +6,9 @@ are ours. No answer leaves in another shape than `errors` gives.
 
 import asyncio
 import http
+import resource
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Final, cast
 
 import structlog
 from aiohttp import web
@@ -21,6 +22,13 @@ from router.model.errors import ErrorCode, PushError
 KEEPALIVE_S: Final = 75.0
 """An idle connection, or one whose headers do not come, is closed after so many seconds."""
 _LINGER_S: Final = 2.0
+FULL_RETRY_S: Final = 1.0
+_RESERVED_DESCRIPTORS: Final = 256
+"""For the store, logs, metrics, and connections above the bound while they hear so."""
+_FULL_TEXT: Final = (
+    "The API has too many connections: keep some open and use them again, or raise "
+    "`api_max_connections`. Nothing was accepted."
+)
 _WRITE_HIGH: Final = 65_536
 _MAX_LINE: Final = 8190
 _JSON: Final = "application/json"
@@ -96,6 +104,19 @@ class Reply(web.StreamResponse):
         return head if request.method == "HEAD" else head + self.content
 
 
+def connection_limit(configured: int) -> int:
+    """Give how many connections are served: as configured, and no more than descriptors allow.
+
+    Args:
+        configured: `settings.api_max_connections`; 0 for as many as descriptors allow.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return configured or 1_000_000
+    allowed = soft - min(_RESERVED_DESCRIPTORS, soft // 4)
+    return min(configured, allowed) if configured else allowed
+
+
 Answer = Callable[[web.BaseRequest], Awaitable[Reply]]
 
 
@@ -121,16 +142,49 @@ class _Protocol(web.RequestHandler):
         return Reply(errors.encode(PushError(code, text)), code.value.http, close=True)
 
 
+class _Full(asyncio.Protocol):
+    """A connection above the bound: told so, without reading its request."""
+
+    def __init__(self, response: bytes) -> None:
+        self._response = response
+        self._transport: asyncio.Transport | None = None
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(self._response)
+        # Closing with unread bytes in the kernel sends a reset, which may overtake the answer.
+        self._transport.write_eof()
+        asyncio.get_running_loop().call_later(_LINGER_S, self._transport.abort)
+
+
 class HttpServer(web.Server):
     """Connections of one port.
 
     Args:
         answer: gives the reply to a request, and never raises.
+        max_connections: that are served; more are answered 503.
+        refused: told of each that is not.
     """
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, max_connections: int, refused: Callable[[], None]) -> None:
         super().__init__(answer)
         self._running = asyncio.get_running_loop()
+        self._max = connection_limit(max_connections)
+        self._refused = refused
+
+    def accept(self) -> asyncio.Protocol:
+        """Make the protocol of a new connection."""
+        if len(self.connections) < self._max:
+            return self()
+        self._refused()
+        error = PushError(ErrorCode.UNAVAILABLE, _FULL_TEXT, retry_after_s=FULL_RETRY_S)
+        body, retry = errors.encode(error), errors.headers(error)["Retry-After"]
+        head = (
+            f"{_HEADS[error.code.value.http]}Content-Type: {_JSON}\r\n"
+            f"Content-Length: {len(body)}\r\nRetry-After: {retry}\r\nConnection: close\r\n\r\n"
+        )
+        return _Full(head.encode() + body)
 
     @override
     def __call__(self) -> web.RequestHandler:

@@ -6,14 +6,14 @@ no task and no loop timer per connection: `tick` comes from the listener's timer
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol, cast
+import functools
+from collections.abc import Sequence
+from typing import Final, cast
 
-import msgspec
 from typing_extensions import override
 
-from gateway.shard.dialect import Dialect
-from gateway.shard.events import Action, Close, Relay, Send, SessionLimits
+from gateway.shard.environment import Environment
+from gateway.shard.events import Action, Close, Relay, Send
 from gateway.shard.frames import (
     BINARY,
     PONG,
@@ -28,9 +28,8 @@ from gateway.shard.frames import (
     build_header,
     close_frame,
 )
-from gateway.shard.handshake import Handshake, Refusal, Refused, Terms, refusal_response
+from gateway.shard.handshake import Handshake, Refusal, Refused, refusal_response
 from gateway.shard.session import Session
-from gateway.shard.timer_wheel import TimerWheel
 from router.model.errors import CloseCode
 
 HIGH_WATER: Final = 65_536
@@ -44,54 +43,6 @@ _REQUEST_TIMEOUT: Final = (
 )
 # With no deadline of its own a connection still stands in the wheel, which knows them all.
 _NEVER_MS: Final = 86_400_000
-
-
-class Services(Protocol):
-    """What the shard does for its connections."""
-
-    def admit(self) -> Refusal | None:
-        """Tell whether a handshake is served now; a refusal is answered with 503."""
-        ...
-
-    def opened(self, connection: "Connection") -> None:
-        """Take it that the handshake is done: `connection.session` stands."""
-        ...
-
-    def perform(self, connection: "Connection", action: Action) -> None:
-        """Carry out an action; its answer goes into the session, and the outcome to `carry_out`."""
-        ...
-
-    def closed(self, connection: "Connection", reason: str) -> None:
-        """Take it that the session is over: once for each `opened`, after its last action.
-
-        `reason` is one of a few words: the name of a close code in lower case, `going_away`,
-        `client_close` or `lost`.
-        """
-        ...
-
-
-class Environment(msgspec.Struct, kw_only=True):
-    """What all connections of a shard share; durations in milliseconds."""
-
-    services: Services
-    admit: Callable[[], Refusal | None]
-    refused: Callable[[str], None]
-    """Told of each handshake that came to nothing, with one of a few words."""
-    wheel: TimerWheel["Connection"]
-    now_ms: Callable[[], int]
-    terms: Terms
-    dialects: Mapping[str, Dialect]
-    limits: SessionLimits
-    max_frame_bytes: int
-    handshake_ms: int
-    slow_consumer_ms: int
-    close_ms: int = 5_000
-    """How long a peer may take to answer a close frame, and to take the last bytes."""
-    max_sockets: int
-    """Beyond it a socket is refused before its request is read."""
-    emptied: Callable[[], None]
-    """Called when the last socket is gone."""
-    sockets: int = 0
 
 
 _HANDSHAKE: Final = 0
@@ -121,6 +72,7 @@ class Connection(asyncio.Protocol):
         "_congestion",
         "_deadline_ms",
         "_environment",
+        "_frames_until_ms",
         "_handshake",
         "_phase",
         "_reader",
@@ -131,7 +83,7 @@ class Connection(asyncio.Protocol):
     session: Session
     """Stands from `Services.opened` on."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: "Environment[Connection]") -> None:
         self._environment = environment
         self._transport: asyncio.Transport | None = None
         self._phase = _HANDSHAKE
@@ -141,6 +93,8 @@ class Connection(asyncio.Protocol):
         self._deadline_ms = 0
         """Of the connection itself, beside the session's: handshake, slow consumer, close."""
         self._armed_ms = 0
+        self._frames_until_ms: float = 0
+        """How far the frames that came reach, at the rate that is accepted."""
 
     @property
     def open(self) -> bool:
@@ -158,7 +112,16 @@ class Connection(asyncio.Protocol):
             self._transport.write(refusal_response(Refusal("full", 5)))
             self._finish()
             return
-        self._handshake = Handshake(environment.terms, environment.admit)
+        doorkeeper, admit_client = environment.doorkeeper, None
+        if doorkeeper is not None:
+            peer = _address(transport)
+            if (refusal := doorkeeper.at_accept(peer)) is not None:
+                environment.refused(refusal.reason)
+                self._transport.write(refusal_response(refusal))
+                self._finish()
+                return
+            admit_client = functools.partial(doorkeeper.behind_proxy, peer)
+        self._handshake = Handshake(environment.terms, environment.admit, admit_client)
         self._set_deadline(environment.handshake_ms)
 
     @override
@@ -283,6 +246,12 @@ class Connection(asyncio.Protocol):
 
     def _take(self, events: Sequence[Event]) -> None:
         now_ms = self._environment.now_ms()
+        reach_ms = self._environment.pace(self._frames_until_ms, now_ms, len(events))
+        if reach_ms < 0:
+            self._environment.refused("frames")
+            self._fail(Failed(CloseCode.POLICY, "too many frames"))
+            return
+        self._frames_until_ms = reach_ms
         for event in events:
             if type(event) is bytes or type(event) is str:
                 if self._phase == _OPEN:
@@ -398,3 +367,9 @@ class Connection(asyncio.Protocol):
             self._finish()
         else:
             self.abort()
+
+
+def _address(transport: asyncio.BaseTransport) -> str:
+    """Give the peer's address; empty where it has none."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) and peer else ""

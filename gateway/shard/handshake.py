@@ -27,6 +27,7 @@ _HEALTH: Final = f"GET {HEALTH_PATH} ".encode()
 _SWITCHING: Final = 101
 _BAD_REQUEST: Final = 400
 _UPGRADE_REQUIRED: Final = 426
+_UNAVAILABLE: Final = 503
 # A stranger's bad request is a metric here, not a line in the log.
 _SILENT: Final = logging.Logger("handshake", logging.CRITICAL + 1)  # noqa: LOG001 - in no tree
 
@@ -38,6 +39,8 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     """For the metric: one of a few words."""
     retry_after_s: int
     """Seconds to wait before another try; at least 1."""
+    status: int = 503
+    """Of HTTP: 429 where it is the client that comes too often."""
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -83,13 +86,20 @@ class Handshake:
     Args:
         terms: what it has to offer.
         admit: asked once the request is whole; what it gives is the refusal, None to go on.
+        admit_client: asked with the values of `X-Forwarded-For` and of `Forwarded`.
     """
 
-    __slots__ = ("_admit", "_buffer", "_terms")
+    __slots__ = ("_admit", "_admit_client", "_buffer", "_terms")
 
-    def __init__(self, terms: Terms, admit: Callable[[], Refusal | None]) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        admit: Callable[[], Refusal | None],
+        admit_client: Callable[[Sequence[str], Sequence[str]], Refusal | None] | None = None,
+    ) -> None:
         self._terms = terms
         self._admit = admit
+        self._admit_client = admit_client
         self._buffer: bytearray | None = None
 
     def feed(self, data: bytes) -> Accepted | Refused | None:
@@ -124,12 +134,20 @@ class Handshake:
         events = protocol.events_received()
         if not events or not isinstance(request := events[0], Request):
             return _refused(_BAD_REQUEST, "Bad Request", "bad_request", _NOT_HTTP)
-        if (fault := _fault(request)) is not None:
+        if (fault := _fault(request) or self._stranger(request)) is not None:
             return fault
         response = protocol.accept(request)
         if response.status_code != _SWITCHING or protocol.subprotocol is None:
             return _rejected(response)
         return Accepted(response.serialize(), protocol.subprotocol, rest)
+
+    def _stranger(self, request: Request) -> Refused | None:
+        """Refuse a client that comes through a proxy, and too often."""
+        if self._admit_client is None:
+            return None
+        said = request.headers.get_all
+        refusal = self._admit_client(said("X-Forwarded-For"), said("Forwarded"))
+        return None if refusal is None else Refused(refusal_response(refusal), refusal.reason)
 
 
 def _fault(request: Request) -> Refused | None:
@@ -162,10 +180,13 @@ _TOO_LARGE: Final = (
 
 
 def refusal_response(refusal: Refusal) -> bytes:
-    """Write the 503 that asks a client to come again later."""
-    text = "The server takes no connection at the moment; try again later.\n"
+    """Write the 503 or 429 that asks a client to come again later."""
     extra = f"Retry-After: {refusal.retry_after_s}\r\n"
-    return _plain(503, "Service Unavailable", text, extra)
+    if refusal.status != _UNAVAILABLE:
+        text = "Too many connections from this address; try again later.\n"
+        return _plain(refusal.status, "Too Many Requests", text, extra)
+    text = "The server takes no connection at the moment; try again later.\n"
+    return _plain(_UNAVAILABLE, "Service Unavailable", text, extra)
 
 
 def _refused(status: int, phrase: str, reason: str, text: str) -> Refused:

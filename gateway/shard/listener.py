@@ -11,13 +11,17 @@ from typing import Final
 
 import structlog
 
+from gateway.limit_settings import per_minute
 from gateway.process import Clock, opening
-from gateway.settings import Settings
-from gateway.shard.connection import Connection, Environment, Services
+from gateway.settings import Settings, clients_of
+from gateway.shard.connection import Connection
 from gateway.shard.dialect import Dialect
+from gateway.shard.doorkeeper import Doorkeeper
+from gateway.shard.environment import Environment, Services
 from gateway.shard.events import SessionLimits
 from gateway.shard.handshake import Refusal, make_terms
 from gateway.shard.timer_wheel import TICK_MS, TimerWheel
+from router.model.limits import Limit
 from router.telemetry.metrics import Metrics
 
 BACKLOG: Final = 4096
@@ -34,6 +38,9 @@ REFUSED_EXTRA: Final = 64
 """Sockets above the limit that are held for a moment to be refused politely."""
 BURST_S: Final = 1.0
 """Seconds' worth of handshakes that may come at once."""
+FRAMES_BURST_S: Final = 10.0
+"""Seconds' worth of frames that a device may send at once."""
+_LIMITS: Final = {"address": Limit.CONNECTIONS.value, "frames": Limit.FRAMES.value}
 FULL_RETRY_S: Final = 5
 CLOCK_JUMP_MS: Final = 5_000
 """So far apart the two clocks go when somebody has set the wall clock, or the machine slept."""
@@ -111,7 +118,7 @@ class Listener:
     def __init__(
         self,
         settings: Settings,
-        services: Services,
+        services: Services[Connection],
         dialects: Mapping[str, Dialect],
         limits: SessionLimits,
         clock: Clock,
@@ -128,6 +135,8 @@ class Listener:
         self._wall_ahead_ms = self._ahead_ms(clock.now_ms())
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
+        connections = per_minute(settings.address_connections_per_min)
+        self._doorkeeper = Doorkeeper(clients_of(settings), connections, clock.monotonic)
         self._emptied = asyncio.Event()
         self._environment = Environment(
             services=services,
@@ -143,6 +152,9 @@ class Listener:
             slow_consumer_ms=round(settings.slow_consumer_s * 1000),
             max_sockets=self._limit + REFUSED_EXTRA,
             emptied=self._emptied.set,
+            doorkeeper=self._doorkeeper,
+            frame_ms=1000 / frames if (frames := settings.device_frames_per_s) else 0.0,
+            frames_ms=FRAMES_BURST_S * 1000,
         )
 
     @property
@@ -211,11 +223,16 @@ class Listener:
         return None
 
     def _count_refused(self, reason: str) -> None:
+        if reason in _LIMITS:
+            self._metrics.limit_refusals.labels(_LIMITS[reason]).inc()
+            if reason == "frames":
+                return
         self._metrics.connects.labels(reason).inc()
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK_MS / 1000, self._tick)
         now_ms = self._clock.now_ms()
+        self._metrics.limit_addresses.labels("shard").set(len(self._doorkeeper))
         self._bear_jump(now_ms)
         for connection in self._wheel.advance(now_ms):
             try:

@@ -22,6 +22,12 @@ class Limit(enum.StrEnum):
     """Messages to one topic."""
     ADDRESS = "address"
     """Registrations from one client address."""
+    CONNECTIONS = "connections"
+    """Connections to the device port from one client address."""
+    API_CONNECTIONS = "api_connections"
+    """Connections to the API."""
+    FRAMES = "frames"
+    """Frames from one device."""
 
 
 class Rate(msgspec.Struct, frozen=True, gc=False):

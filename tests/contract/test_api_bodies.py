@@ -78,7 +78,7 @@ async def test_what_no_handler_reads_is_not_decompressed() -> None:
         return Reply(await request.content.read())
 
     async with (
-        listening(HttpServer(raw_body)) as (host, port),
+        listening(HttpServer(raw_body, 0, lambda: None)) as (host, port),
         aiohttp.ClientSession() as session,
         session.post(
             f"http://{host}:{port}/", data=content, headers={"Content-Encoding": "gzip"}
@@ -100,7 +100,7 @@ async def test_a_client_that_leaves_amid_its_body_is_no_defect() -> None:
     routes = Routes([Route("POST", "/", read, "Read the body.", Access.OPEN)])
     service = Service(routes, lambda: 0, 1000)
     with capture_logs() as logs:
-        async with listening(HttpServer(service.answer)) as (host, port):
+        async with listening(HttpServer(service.answer, 0, lambda: None)) as (host, port):
             _, writer = await asyncio.open_connection(host, port)
             writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
             await writer.drain()

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from router.model.ids import TopicName, parse_token, partition_of_owner
 from router.model.limits import Limit
@@ -234,3 +235,17 @@ async def test_loopback_is_no_client(store_url: str) -> None:
     async with running_api(store_url, address_registrations_per_min=0.01) as api:
         for _ in range(3):
             await api.device()
+
+
+async def test_connections_above_the_bound_are_told_so(store_url: str) -> None:
+    async with running_api(store_url, api_max_connections=1) as api:
+        assert (await api.call("GET", "/healthz")).status == 200  # it is kept open
+        host, port = urlsplit(api.url).hostname, urlsplit(api.url).port
+        reader, writer = await asyncio.open_connection(host, port)
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert b"\r\nRetry-After: 1\r\n" in answer
+        assert b'"status":"UNAVAILABLE"' in answer
+        writer.close()
+        assert refusals(api, Limit.API_CONNECTIONS) == 1
+        assert (await api.call("GET", "/healthz")).status == 200

@@ -10,7 +10,8 @@ from typing_extensions import override
 
 from gateway.shard import dialects
 from gateway.shard.acks import ShardLedger
-from gateway.shard.connection import Connection, Environment
+from gateway.shard.connection import Connection
+from gateway.shard.environment import Environment
 from gateway.shard.events import SessionLimits, Tally
 from gateway.shard.handshake import make_terms
 from gateway.shard.registry import Registry
@@ -30,7 +31,7 @@ from tests.unit.shard.pipe import Pipe
 class Socket(Pipe):
     """A device and its socket: JSON maps in and out."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment[Connection]) -> None:
         super().__init__()
         self.heard: list[dict[str, object]] = []
         self.code = 0
@@ -95,7 +96,7 @@ class Parts:
             shard, mailboxes, self.ledger, self.stages.routing, metrics, now_ms, tasks
         )
         self.limits = SessionLimits(shard=shard, tally=Tally())
-        self.environment = Environment(
+        self.environment = Environment[Connection](
             services=self.registry,
             admit=self.registry.admit,
             refused=self.refusals.append,

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing_extensions import override
 
 from gateway.shard import dialects
-from gateway.shard.connection import LOW_WATER, Connection, Environment
+from gateway.shard.connection import LOW_WATER, Connection
+from gateway.shard.environment import Doorkeeper, Environment
 from gateway.shard.events import Action, Attach, SessionLimits, Tally
 from gateway.shard.handshake import Refusal, make_terms
 from gateway.shard.timer_wheel import TimerWheel
@@ -21,8 +22,9 @@ START_MS = 1_000_000
 class Pipe(asyncio.Transport):
     """A transport that keeps what is written, and tells of its end as event loops do."""
 
-    def __init__(self, *, half_close: bool = True) -> None:
-        super().__init__()
+    def __init__(self, *, half_close: bool = True, peer: str = "") -> None:
+        super().__init__(extra={"peername": (peer, 50_000) if peer else None})
+        self.peer = peer
         self.writes: list[bytes] = []
         self.ends: list[str] = []
         self.on_write: Callable[[], None] = lambda: None
@@ -67,12 +69,20 @@ class Pipe(asyncio.Transport):
 class Bench:
     """One connection, everything around it, and the time."""
 
-    def __init__(self, *, half_close: bool = True, max_sockets: int = 10) -> None:
+    def __init__(
+        self,
+        *,
+        half_close: bool = True,
+        max_sockets: int = 10,
+        peer: str = "",
+        doorkeeper: Doorkeeper | None = None,
+        frames: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
         self.now_ms = START_MS
         self.log: list[object] = []
         self.refusals: list[str] = []
         self.emptied = 0
-        self.environment = Environment(
+        self.environment = Environment[Connection](
             services=self,
             admit=self.admit,
             refused=self.refusals.append,
@@ -86,10 +96,19 @@ class Bench:
             slow_consumer_ms=30_000,
             max_sockets=max_sockets,
             emptied=self.count_emptied,
+            doorkeeper=doorkeeper,
+            frame_ms=frames[0],
+            frames_ms=frames[1],
         )
-        self.pipe = Pipe(half_close=half_close)
+        self.pipe = Pipe(half_close=half_close, peer=peer)
         self.connection = Connection(self.environment)
         self.connection.connection_made(self.pipe)
+
+    def another(self) -> "Pipe":
+        """Connect once more from the same address; give the pipe of that connection."""
+        pipe = Pipe(peer=self.pipe.peer)
+        Connection(self.environment).connection_made(pipe)
+        return pipe
 
     def count_emptied(self) -> None:
         self.emptied += 1
