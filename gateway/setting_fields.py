@@ -22,8 +22,10 @@ def described(model: type[msgspec.Struct]) -> tuple[Field, ...]:
     if not isinstance(kinds, inspect.StructType):  # pragma: no cover - it is one
         raise TypeError(kinds)
     found = []
-    bases = [base for base in model.__bases__ if base is not msgspec.Struct]
-    inherited = {name for base in bases for name in base.__struct_fields__}
+    bases = [base for base in model.__bases__ if issubclass(base, msgspec.Struct)]
+    inherited = {
+        name for base in bases if base is not msgspec.Struct for name in base.__struct_fields__
+    }
     for field in sorted(kinds.fields, key=lambda one: one.name in inherited):
         kind = field.type
         notes: dict[str, object] = {}

@@ -135,14 +135,7 @@ async def services_of(
     settings: Settings, clock: Clock, entropy: Entropy, metrics: Metrics
 ) -> AsyncIterator[Services]:
     """Wire the parts of one process, and take them down in order."""
-    options = StoreOptions(
-        url=settings.store_url,
-        fsync=settings.durability is Durability.FSYNC,
-        retention_ms=settings.status_retention_s * 1000,
-        max_pending=settings.max_pending,
-        ack_timeout_ms=int(settings.ack_timeout_s * 1000),
-    )
-    async with Store(options, metrics, clock.now_ms, entropy.bytes) as store:
+    async with Store(_options(settings), metrics, clock.now_ms, entropy.bytes) as store:
         mailboxes = Mailboxes(store)
         projects = Projects(store)
         routing = Routing(Inboxes(store), metrics)
@@ -233,6 +226,16 @@ def _retract(publisher: Publisher, audiences: Audiences) -> Retract:
 def _listing(settings: Settings, store: Store, clock: Clock) -> Listing:
     recent = Recent(store, settings.recent_messages)
     return Listing(recent, Messages(store), Casts(store), clock.now_ms)
+
+
+def _options(settings: Settings) -> StoreOptions:
+    return StoreOptions(
+        url=settings.store_url,
+        fsync=settings.durability is Durability.FSYNC,
+        retention_ms=settings.status_retention_s * 1000,
+        max_pending=settings.max_pending,
+        ack_timeout_ms=int(settings.ack_timeout_s * 1000),
+    )
 
 
 def _quotas(settings: Settings, store: Store, clock: Clock, metrics: Metrics) -> Quotas:
