@@ -1,4 +1,4 @@
-"""From a valid message to a topic to its log: stored once, however many subscribe.
+"""From a valid message to many to its log: stored once, however many get it.
 
 Before: `gateway.api.resources.messages`. After: `router.store.topics` with its `publish`, then
 `router.routing` with one hint for each shard that has a subscriber. Nothing here is done per
@@ -30,10 +30,12 @@ from router.model.ids import (
 from router.model.lane import LANE_OF, slowest
 from router.model.limits import UNLIMITED, Limit, Rate
 from router.model.message import Message
+from router.model.selection import encode_selection
 from router.model.status import MessageStatus
 from router.model.topic import Published, PublishResult, TopicEnvelope
+from router.policy.delivery import lifetime
 from router.policy.frame import message_frame, payload_bytes
-from router.policy.limits import payload_violation
+from router.policy.limits import payload_violation, schedule_violation
 from router.policy.rates import SECOND_US
 from router.routing import Routing
 from router.store.link import Reply
@@ -42,7 +44,7 @@ from router.store.topics import Topics
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
-    """One message to a topic, with the idempotency key and digest of its own."""
+    """One message to a log, with the idempotency key and digest of its own."""
 
     topic: TopicName
     message: Message
@@ -82,7 +84,7 @@ class Publisher:
         """Store one message; once this returns it is accepted.
 
         Raises:
-            PushError: INVALID_ARGUMENT (payload above 4096 bytes, scheduled),
+            PushError: INVALID_ARGUMENT (payload above 4096 bytes, `send_at` too far ahead),
                 IDEMPOTENCY_KEY_REUSED, QUOTA_EXCEEDED.
             StoreUnavailableError: the store is away; nothing was accepted.
         """
@@ -143,7 +145,7 @@ class Publisher:
         if published.result is PublishResult.THROTTLED:
             subject, wait_s = f"topic:{envelope.topic}", published.wait_us / SECOND_US
             raise QuotaExceededError(Limit.TOPIC, subject, envelope.rate, wait_s)
-        if published.result is PublishResult.ACCEPTED:
+        if published.result is PublishResult.ACCEPTED and not envelope.send_at_ms:
             hint = Publish(
                 envelope.project,
                 envelope.topic,
@@ -155,6 +157,7 @@ class Publisher:
                 envelope.collapse_key,
                 envelope.frame,
                 envelope.lane,
+                envelope.selection,
             )
             self._hint(published.shards, hint)
         return published.message
@@ -166,16 +169,15 @@ class Publisher:
     def _envelope(self, project: ProjectId, publication: Publication) -> TopicEnvelope:
         """Fix everything that is stored: id, times, frame."""
         message, topic, now_ms = publication.message, publication.topic, self._now_ms()
-        if message.send_at_ms is not None and message.send_at_ms > now_ms:
-            raise _invalid(
-                FieldViolation("message.send_at", "is not accepted with a topic yet: publish later")
-            )
+        if (late := schedule_violation(message.send_at_ms, now_ms)) is not None:
+            raise _invalid(late)
         identifier = new_topic_message_id(
             partition_of_topic(project, topic), now_ms, self._entropy(ENTROPY_BYTES)
         )
-        expires_ms = now_ms + message.ttl_ms
+        times = lifetime(now_ms, message.ttl_ms, message.send_at_ms)
+        sent_ms = times.send_at_ms or now_ms
         try:
-            frame = message_frame(message, identifier, now_ms, expires_ms)
+            frame = message_frame(message, identifier, sent_ms, times.expires_ms)
         except UnicodeEncodeError as error:
             accepted = "text in Unicode; half of a surrogate pair is none"
             raise _invalid(FieldViolation("message", accepted)) from error
@@ -187,10 +189,13 @@ class Publisher:
             message=identifier,
             frame=frame,
             now_ms=now_ms,
-            expires_ms=expires_ms,
+            # The store knows a TTL of 0 by this, for a scheduled message too.
+            expires_ms=times.expires_ms if message.ttl_ms else now_ms,
             receipts=message.receipts,
             collapse_key=message.collapse_key,
             lane=LANE_OF[message.priority],
+            selection=encode_selection(message.selection),
+            send_at_ms=times.send_at_ms,
             idempotency_key=publication.idempotency_key,
             idempotency_digest=publication.digest,
             label=message.label,

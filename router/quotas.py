@@ -232,7 +232,7 @@ class Quota:
 
 def _is_publish(message: Message) -> bool:
     """Tell whether a message goes to many devices at once."""
-    return message.topic is not None or message.audience is not None
+    return message.log is not None or message.audience is not None
 
 
 class _Entry(msgspec.Struct, gc=False):

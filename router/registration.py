@@ -14,7 +14,7 @@ import msgspec
 from router.binding import Bindings
 from router.model.device import Device
 from router.model.errors import ErrorCode, FieldViolation, PushError
-from router.model.hint import Readdress, Route, Unregister
+from router.model.hint import Readdress, Resubscribe, Route, Unregister
 from router.model.ids import (
     ENTROPY_BYTES,
     SECRET_BYTES,
@@ -156,9 +156,13 @@ class Registration:
             await self._bindings.reserve(project, changes.user, device)
             if not await self._bindings.bind(project, changes.user, device):
                 raise _unknown()
-        found = await self._mailboxes.update(device, project, _changed(changes))
+        found, route = await self._mailboxes.update(
+            device, project, _changed(changes), self._now_ms()
+        )
         if found is None:
             raise _unknown()
+        if route is not None:
+            self._routing.hint(route, Resubscribe(device, route.epoch))
         return found
 
     async def rotate_token(self, project: ProjectId, device: DeviceId) -> str:
@@ -202,7 +206,7 @@ class Registration:
         """
         changes = _changed(_everything(spec))
         device = token.device
-        if await self._mailboxes.update(device, project, changes) is None:
+        if (await self._mailboxes.update(device, project, changes, self._now_ms()))[0] is None:
             raise _taken()
         await self._bindings.bind(project, spec.user, device)
         known, route = await self._rotate(project, token)

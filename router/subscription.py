@@ -13,7 +13,8 @@ from router.model.hint import Resubscribe
 from router.model.ids import DeviceId, ProjectId, TopicName, parse_token
 from router.model.topic import MAX_TOPICS, SubscribeResult, TopicStats
 from router.routing import Routing
-from router.store.topics import Changed, Subscriber, Topics
+from router.store.subscriptions import Changed, Subscriber
+from router.store.topics import Topics
 
 TokenOutcome = SubscribeResult | PushError
 """What became of one token of many; UNREGISTERED for what is no token, too."""

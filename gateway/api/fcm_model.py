@@ -92,6 +92,17 @@ BridgeWord = Annotated[
 AfterSeconds = Annotated[
     int, Meta(ge=0, le=2_419_200, description="whole seconds, or a duration such as 30s")
 ]
+_SOME_TEXTS: Final = Meta(min_length=1, max_length=100, description="1 to 100 texts")
+FilterValue = Annotated[
+    str, Meta(min_length=1, max_length=256, description="a text of 1 to 256 characters")
+]
+FilterValues = Annotated[list[FilterValue], _SOME_TEXTS] | FilterValue
+AttributeValue = Annotated[str, Meta(max_length=256, description="a text of up to 256 characters")]
+AttributeValues = Annotated[list[AttributeValue], _SOME_TEXTS] | AttributeValue
+VersionRange = Annotated[
+    str,
+    Meta(min_length=1, max_length=256, description="a range of versions such as >=2.3.0 <3"),
+]
 _UP_TO_500: Final = Meta(max_length=500, description="an array of up to 500 messages")
 IdempotencyKey = Annotated[
     str, Meta(pattern=r"^[!-~]{1,255}" + _END, description="1 to 255 visible ASCII characters")
@@ -213,6 +224,16 @@ class Bridge(_Strict):
     after: AfterSeconds | Duration | None = None
 
 
+class Filter(_Strict):
+    """What a device must be; several values of a field are alternatives."""
+
+    platform: FilterValues | None = None
+    language: FilterValues | None = None
+    region: FilterValues | None = None
+    app_version: VersionRange | None = None
+    attributes: dict[str, AttributeValues] | None = None
+
+
 class MessageBody(_Strict):
     """One message: FCM's fields, and Pushwire's own from `user` on."""
 
@@ -228,6 +249,7 @@ class MessageBody(_Strict):
     fcm_options: FcmOptions | None = None
     user: str | None = None
     group: str | None = None
+    filter: Filter | None = None
     ttl: Duration | None = None
     collapse_key: CollapseKey | None = None
     priority: AnyPriority | None = None

@@ -11,6 +11,7 @@ import msgspec
 import orjson
 
 from gateway.api import fcm_model as fcm
+from gateway.api.selections import selection_faults, selection_of
 from gateway.api.violations import Reader, load, refuse
 from router.model.audience import Audience, AudienceKind
 from router.model.errors import FieldViolation, PushError
@@ -30,8 +31,8 @@ from router.policy.limits import payload_violation, user_violation
 
 _MAX_MS: Final = MAX_TTL_S * 1000
 _RESERVED: Final = ("google", "gcm")
-_LATER: Final = ("condition", "fid")
-_TARGETS: Final = ("token", "topic", "user", "group")
+_LATER: Final = ("fid",)
+_TARGETS: Final = ("token", "topic", "condition", "user", "group")
 _MALFORMED: Final = (msgspec.MsgspecError, RecursionError, UnicodeError)
 _NO_BRIDGE_POLICY: Final = BridgePolicy()
 
@@ -221,6 +222,7 @@ def _build(body: fcm.MessageBody) -> Message:
         topic=None if body.topic is None else parse_topic(body.topic),
         audience=_audience(body),
         platforms=_platforms(body, common),
+        selection=selection_of(body),
     )
 
 
@@ -234,7 +236,8 @@ def _receipts(body: fcm.MessageBody) -> ReceiptMode:
     """Give the mode asked for; by default those of one device, and numbers for a topic."""
     if body.receipts is not None:
         return ReceiptMode(body.receipts.lower())
-    return ReceiptMode.DEVICE if body.topic is None else ReceiptMode.AGGREGATE
+    published = body.topic is not None or body.condition is not None or body.filter is not None
+    return ReceiptMode.AGGREGATE if published else ReceiptMode.DEVICE
 
 
 def _overridden(
@@ -320,17 +323,15 @@ def _size_faults(message: Message) -> Iterator[Fault]:
 def _target_faults(body: fcm.MessageBody) -> Iterator[Fault]:
     later = [name for name in _LATER if getattr(body, name) is not None]
     for name in later:
-        yield name, "is not accepted yet: `token`, `topic`, `user` and `group` are"
+        yield name, "is not accepted yet: `token`, `topic`, `condition`, `user` and `group` are"
     given = [name for name in _TARGETS if getattr(body, name) is not None]
-    if not given and not later:
+    if not given and not later and body.filter is None:
         yield "token", "is required: it names the device to send to"
     for name in given[1:]:
         yield name, f"is given beside `{given[0]}`: a message has one target"
-    if body.topic is not None:
-        if parse_topic(body.topic) is None:
-            yield "topic", "must be 1 to 900 characters of a-z, A-Z, 0-9, -, _, ., ~ and %"
-        if body.send_at is not None:
-            yield "send_at", "is not accepted with a topic yet: publish it when it is due"
+    if body.topic is not None and parse_topic(body.topic) is None:
+        yield "topic", "must be 1 to 900 characters of a-z, A-Z, 0-9, -, _, ., ~ and %"
+    yield from selection_faults(body)
     if body.user is not None and (not body.user or user_violation(body.user) is not None):
         yield "user", "must be 1 to 128 printable characters"
     if body.group is not None and parse_group(body.group) is None:

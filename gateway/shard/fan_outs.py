@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from gateway.shard.local_topic import LocalTopic, Subscriber
-from gateway.shard.session.cursors import Item
+from gateway.shard.session.published import Item
 from gateway.shard.turns import SLICE
 from gateway.shard.writers import Writers
 from router.model.ids import ProjectId

@@ -1,20 +1,22 @@
 """A topic with its subscribers in this shard, and what goes wrong with one of them."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
 
 from gateway.shard.events import Action
 from gateway.shard.session import Session
-from gateway.shard.session.cursors import Counts, Topic
+from gateway.shard.session.published import Counts, Topic
 from gateway.shard.tail import Tail
 from router.model.ids import ProjectId, TopicName
 from router.model.lane import Lane
+from router.policy.admission import Admission, admission
 
 MAX_RETRACTED: Final = 100
 """Seqs remembered of a topic; one beyond it goes out although it was taken back."""
+_NOBODY: Final = Admission.of_nobody()
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("shard.topics")
 
@@ -56,8 +58,14 @@ class LocalTopic(Topic):
         "waiting",
     )
 
-    def __init__(self, project: ProjectId, name: TopicName, counts: Counts) -> None:
-        super().__init__(name, counts)
+    def __init__(
+        self,
+        project: ProjectId,
+        name: TopicName,
+        counts: Counts,
+        siblings: Mapping[TopicName, Topic] | None = None,
+    ) -> None:
+        super().__init__(name, counts, siblings=siblings)
         self.project = project
         self.peers: set[Subscriber] = set()
         self.tail = Tail(0)
@@ -90,6 +98,15 @@ class LocalTopic(Topic):
         found = seq in self.retracted
         self.retracted = {later for later in self.retracted if later > seq}
         return found
+
+
+def selection_of(text: str) -> Admission | None:
+    """Read whom a message is for; nobody where a newer version wrote what this one cannot read."""
+    try:
+        return admission(text)
+    except ValueError:
+        _log.exception("selection.unreadable")
+        return _NOBODY
 
 
 def fail(peer: Subscriber) -> None:

@@ -266,7 +266,12 @@ class Registry:
         attached: Attached | None = None
         try:
             attached = await self._mailboxes.attach(
-                device, action.credential_hash, self.shard, self._now_ms(), action.limit
+                device,
+                action.credential_hash,
+                self.shard,
+                self._now_ms(),
+                action.limit,
+                action.app_version,
             )
         except PushError:
             self._metrics.connects.labels("store_away").inc()
@@ -292,8 +297,8 @@ class Registry:
         connection.carry_out(connection.session.on_attached(attached, self._now_ms()))
         if connection.session.state is not State.CLOSED:
             self._devices[device] = connection
-            if attached.topics and self.topics is not None:
-                self.topics.joined(connection, attached.topics)
+            if self.topics is not None:
+                self.topics.joined(connection, attached.standing)
             self.dispatch([hint for hint in early.hints if hint.epoch == attached.epoch])
 
     def _displace(self, device: DeviceId, route: Route) -> None:

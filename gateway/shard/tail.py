@@ -7,7 +7,7 @@ cursor lies in that stretch is served from here: a storm of reconnects reads the
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.shard.session.cursors import Item
+from gateway.shard.session.published import Item
 
 MAX_ITEMS: Final = 256
 """Messages that a tail holds; the oldest give way."""

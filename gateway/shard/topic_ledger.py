@@ -15,7 +15,7 @@ import structlog
 from gateway.shard.engagement import EngagementLedger
 from gateway.shard.events import TopicEngaged
 from gateway.shard.local_topic import Subscriber
-from gateway.shard.session.cursors import Counts
+from gateway.shard.session.published import Counts
 from router.model.errors import PushError, StoreUnavailableError
 from router.model.ids import DeviceId, MessageId, ProjectId, TopicName
 from router.model.receipt import Event

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from gateway.shard.events import ReadTopic
-from gateway.shard.local_topic import LocalTopic, Subscriber, unharmed
-from gateway.shard.session.cursors import Item
+from gateway.shard.local_topic import LocalTopic, Subscriber, selection_of, unharmed
+from gateway.shard.session.published import Item
 from gateway.shard.tail import Tails
 from gateway.shard.turns import SLICE
 from gateway.shard.writers import Writers
@@ -162,6 +162,7 @@ def _items(project: ProjectId, previous: int, entries: Sequence[LogEntry]) -> li
             entry.receipts,
             entry.collapse_key,
             entry.frame,
+            selection=selection_of(entry.selection),
         )
         items.append(item)
         previous = entry.seq

@@ -9,7 +9,7 @@ subscriber; a hint that was lost shows in the next one, or when the log is looke
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Final
 
 import msgspec
@@ -25,9 +25,10 @@ from gateway.shard.events import (
     TopicEngaged,
 )
 from gateway.shard.fan_outs import FanOuts
-from gateway.shard.local_topic import LocalTopic, Subscriber, fail, unharmed
+from gateway.shard.local_topic import LocalTopic, Subscriber, fail, selection_of, unharmed
 from gateway.shard.pace import Pace
-from gateway.shard.session.cursors import Item
+from gateway.shard.profiles import Profiles
+from gateway.shard.session.published import Item, Topic
 from gateway.shard.tail import Tails
 from gateway.shard.topic_ledger import TopicLedger
 from gateway.shard.topic_reader import TopicReader
@@ -35,8 +36,9 @@ from gateway.shard.turns import Turns
 from gateway.shard.writers import Writers
 from router.model.errors import ErrorCode, PushError
 from router.model.hint import Advance, Publish, TopicHint
-from router.model.ids import DeviceId, ProjectId, ShardId, TopicName
+from router.model.ids import BROADCAST, DeviceId, ProjectId, ShardId, TopicName
 from router.model.lane import Lane
+from router.model.topic import Standing
 from router.store.topics import Topics
 from router.subscription import Subscription
 from router.telemetry.metrics import Metrics
@@ -98,7 +100,9 @@ class TopicIndex:
         writers = Writers(bounds.turns, Pace(bounds.fan_out_rate), metrics, tasks)
         self._tails = Tails(bounds.tail_bytes)
         self._reader = TopicReader(topics, metrics, ledger.now_ms, tasks, writers, self._tails)
+        self._profiles = Profiles()
         self._topics: dict[_Key, LocalTopic] = {}
+        self._siblings: dict[ProjectId, dict[TopicName, Topic]] = {}
         self._unfollowed: dict[LocalTopic, None] = {}
         self._following = False
         self._fan_outs = FanOuts(self._write, writers, metrics)
@@ -109,18 +113,25 @@ class TopicIndex:
 
     # Sessions.
 
-    def joined(self, peer: Subscriber, listed: Iterable[tuple[TopicName, int]]) -> None:
+    def joined(self, peer: Subscriber, standing: Standing) -> None:
         """Take all topics of a session's device, with the cursors that are stored."""
         session = peer.session
-        pairs = [(self._local(session.project, name), cursor) for name, cursor in listed]
+        pairs = [(self._local(session.project, name), cursor) for name, cursor in standing.topics]
+        everybody = self._local(session.project, BROADCAST)
         kept = {topic for topic, _ in pairs}
+        kept.add(everybody)
         try:
             for topic in session.topics:
                 if topic not in kept and isinstance(topic, LocalTopic):
                     topic.peers.discard(peer)
             for topic in kept:
                 topic.peers.add(peer)
-            actions = session.on_topics(pairs, self._now_ms())
+            actions = session.on_topics(
+                pairs,
+                self._now_ms(),
+                self._profiles.share(standing.profile),
+                (everybody, standing.broadcast),
+            )
         except Exception:
             # A broken session knows no topics from which `left` could take it.
             for topic in kept:
@@ -130,7 +141,8 @@ class TopicIndex:
 
     def left(self, peer: Subscriber) -> None:
         """Take it that a session is over."""
-        for topic in peer.session.topics:
+        session = peer.session
+        for topic in (*session.topics, self._topics.get((session.project, BROADCAST))):
             if isinstance(topic, LocalTopic):
                 topic.peers.discard(peer)
         self._ledger.left(peer)
@@ -216,6 +228,7 @@ class TopicIndex:
             hint.collapse_key,
             hint.frame,
             hint.lane,
+            selection_of(hint.selection),
         )
         if item.seq:
             if item.seq <= local.head:
@@ -264,8 +277,9 @@ class TopicIndex:
     def _local(self, project: ProjectId, name: TopicName) -> LocalTopic:
         local = self._topics.get((project, name))
         if local is None:
-            local = LocalTopic(project, name, self._ledger.counts)
-            self._topics[(project, name)] = local
+            siblings = self._siblings.setdefault(project, {})
+            local = LocalTopic(project, name, self._ledger.counts, siblings)
+            self._topics[(project, name)] = siblings[name] = local
             self._metrics.topics_followed.inc()
             self._unfollowed[local] = None
             self._follow_soon()
@@ -353,6 +367,10 @@ class TopicIndex:
         """Follow a topic no more that nobody here subscribes to."""
         del self._topics[(local.project, local.name)]
         self._tails.drop(local.tail)
+        siblings = self._siblings[local.project]
+        del siblings[local.name]
+        if not siblings:
+            del self._siblings[local.project]
         self._unfollowed.pop(local, None)
         self._metrics.topics_followed.dec()
         self._start(self._unfollow(local), "topic-unfollow")

@@ -7,6 +7,7 @@ from gateway.settings import Durability, Settings
 from gateway.worker.callbacks import callbacks_of
 from gateway.worker.export import export_of
 from router.binding import Bindings
+from router.issue import Issuer
 from router.listing import RecentSink
 from router.model.ids import ENTROPY_BYTES, new_device_id
 from router.partitions import Partitions
@@ -22,7 +23,8 @@ from router.store.mailbox import Mailboxes
 from router.store.members import Members
 from router.store.outbox import Outbox
 from router.store.recent import Recent
-from router.store.timers import BIND, KEEP, SPREAD, Timers
+from router.store.timers import BIND, ISSUE, KEEP, SPREAD, Timers
+from router.store.topics import Topics
 
 
 async def run(settings: Settings, context: RoleContext) -> None:
@@ -53,7 +55,12 @@ async def run(settings: Settings, context: RoleContext) -> None:
             routing,
             metrics,
             clock.now_ms,
-            {SPREAD: spreader.resume, KEEP: spreader.keep, BIND: bindings.settle},
+            {
+                SPREAD: spreader.resume,
+                KEEP: spreader.keep,
+                BIND: bindings.settle,
+                ISSUE: Issuer(Topics(store), routing).issue,
+            },
         )
         sink: ReceiptSink = MetricsSink(metrics)
         if settings.recent_messages:

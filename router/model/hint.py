@@ -63,14 +63,14 @@ class Readdress(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="t")
 
 
 class Resubscribe(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="s"):
-    """The app server changed the device's topics: read them anew."""
+    """The app server changed the device's topics or its profile: read them anew."""
 
     device: DeviceId
     epoch: int
 
 
 class Publish(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="p"):
-    """A message for all sessions that subscribe to a topic."""
+    """A message for all sessions that subscribe to a topic, or are of the project."""
 
     project: ProjectId
     topic: TopicName
@@ -84,6 +84,8 @@ class Publish(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="p"):
     collapse_key: str
     frame: bytes
     lane: Lane = Lane.NORMAL
+    selection: str = ""
+    """Of those, the ones that it is for (`router.model.selection`); empty for all of them."""
 
 
 class Advance(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="h"):

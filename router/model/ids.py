@@ -50,6 +50,8 @@ _CREDENTIAL = re.compile(r"(?P<device>[A-Za-z0-9_-]{16,64})\.(?P<secret>[A-Za-z0
 _TOPIC = re.compile(r"[a-zA-Z0-9-_.~%]{1,900}")
 _GROUP = re.compile(r"[a-zA-Z0-9-_.~%]{1,128}")
 _TOPIC_PREFIX: Final = "/topics/"
+BROADCAST: Final = TopicName("*")
+"""The log that all devices of a project follow; no topic can have this name."""
 _BASE36: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 

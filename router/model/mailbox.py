@@ -5,9 +5,10 @@ import enum
 import msgspec
 
 from router.model.hint import Route
-from router.model.ids import DeviceId, MessageId, Partition, ProjectId, TopicName
+from router.model.ids import DeviceId, MessageId, Partition, ProjectId
 from router.model.limits import UNLIMITED, Rate
 from router.model.message import Priority
+from router.model.topic import Standing
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -115,8 +116,7 @@ class Attached(msgspec.Struct, frozen=True):
     """The session that this one takes over from."""
     drops_known: int = 0
     """Of `window.dropped`, how many the device knows of: it acked what came after its notice."""
-    topics: tuple[tuple[TopicName, int], ...] = ()
-    """What the device subscribes to, and up to which seq it has acked."""
+    standing: Standing = Standing()
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False):

@@ -6,7 +6,8 @@ from typing import Final
 import msgspec
 
 from router.model.audience import Audience
-from router.model.ids import TopicName
+from router.model.ids import BROADCAST, TopicName
+from router.model.selection import Selection
 
 MAX_TTL_S: Final = 28 * 24 * 3600
 MAX_PAYLOAD_BYTES: Final = 4096
@@ -68,7 +69,8 @@ class Platforms(msgspec.Struct, frozen=True, omit_defaults=True):
 class Message(msgspec.Struct, frozen=True):
     """One message, valid, with every duration in milliseconds and every time in epoch milliseconds.
 
-    Its target is `token`, the text of a single device's address, or else `topic` or `audience`.
+    Its target is `token`, the text of a single device's address, or else `topic` or `audience`, or
+    else those of the project's devices that are its `selection`.
     """
 
     token: str
@@ -86,3 +88,12 @@ class Message(msgspec.Struct, frozen=True):
     audience: Audience | None = None
     platforms: Platforms | None = None
     """None where the sender gave no part of its own to any platform."""
+    selection: Selection | None = None
+    """Which of the topic's devices; None for all of them."""
+
+    @property
+    def log(self) -> TopicName | None:
+        """The log that it is published to; None for a message to one device."""
+        if self.topic is not None or self.selection is None:
+            return self.topic
+        return BROADCAST

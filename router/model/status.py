@@ -9,6 +9,7 @@ import msgspec
 from router.model.audience import Audience
 from router.model.ids import DeviceId, MessageId, ProjectId, TopicName
 from router.model.receipt import ENGAGEMENT, TERMINAL, Event
+from router.model.selection import Selection
 
 _RANK: Final = {
     Event.SCHEDULED: 0,
@@ -47,14 +48,14 @@ class TimelineEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class MessageStatus(msgspec.Struct, frozen=True):
-    """One message, to a device or a topic. Times in epoch milliseconds; `send_at_ms` 0: at once."""
+    """One message, to a device or to many. Times in epoch milliseconds; `send_at_ms` 0: at once."""
 
     id: MessageId
     project: ProjectId
     device: DeviceId
     """Empty for a message to more than one device."""
     target: str
-    """`token`, `topic`, `user` or `group`."""
+    """`token`, `topic`, `condition`, `filter`, `user` or `group`."""
     state: Event
     """The furthest event."""
     created_ms: int
@@ -81,10 +82,18 @@ class MessageStatus(msgspec.Struct, frozen=True):
     """Whether some of them may not have it in their mailbox yet."""
     copies: tuple["MessageStatus", ...] = ()
     """Where it stands for each of them, as far as that is kept."""
+    selection: Selection | None = None
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the message stands in a log, for many devices."""
+        return self.topic is not None or self.selection is not None
 
     def shown_state(self, now_ms: int) -> str:
         """Name the state: the furthest event of one device, or how it stands with many."""
         if self.device:
+            return self.state.value
+        if self.is_published and self.state is Event.SCHEDULED:
             return self.state.value
         return DONE if self.is_done(now_ms) else IN_PROGRESS
 

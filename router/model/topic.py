@@ -9,6 +9,7 @@ from router.model.lane import Lane
 from router.model.limits import UNLIMITED, Rate
 from router.model.message import ReceiptMode
 from router.model.receipt import Event
+from router.model.selection import Profile
 
 MAX_TOPICS = 2_000
 """Topics of one device."""
@@ -29,6 +30,9 @@ class TopicEnvelope(msgspec.Struct, frozen=True, gc=False):
     receipts: ReceiptMode = ReceiptMode.AGGREGATE
     collapse_key: str = ""
     lane: Lane = Lane.NORMAL
+    selection: str = ""
+    send_at_ms: int = 0
+    """When a scheduled message enters the log; 0 for at once."""
     idempotency_key: str = ""
     idempotency_digest: str = ""
     label: str = ""
@@ -66,6 +70,7 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
     receipts: ReceiptMode
     collapse_key: str
     frame: bytes
+    selection: str = ""
 
 
 class LogPage(msgspec.Struct, frozen=True):
@@ -75,6 +80,16 @@ class LogPage(msgspec.Struct, frozen=True):
     upto: int
     full: bool
     """Whether more may stand behind `upto`."""
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What decides which published messages a device gets."""
+
+    topics: tuple[tuple[TopicName, int], ...] = ()
+    """What it subscribes to, and up to which seq it has acked."""
+    broadcast: int = 0
+    """The same of the project's broadcast log; at first, when the device registered."""
+    profile: Profile = Profile()
 
 
 class SubscribeResult(enum.Enum):

@@ -7,7 +7,7 @@ import msgspec
 
 from router.model.device import Device
 from router.model.hint import Route
-from router.model.ids import DeviceId, ProjectId, ShardId
+from router.model.ids import DeviceId, ProjectId, ShardId, partition_of
 from router.store import keys
 from router.store.connection import Store
 from router.store.link import Reply, fields
@@ -22,6 +22,8 @@ _FIELDS: Final = {
     "user": "u",
 }
 """Fields of Device that may be set, and their names in the mailbox."""
+_PROFILE: Final = frozenset({"platform", "app_version", "language", "region", "attributes"})
+"""What filters ask for: a session of the device has to know them."""
 _READ: Final = ("p", *_FIELDS.values(), "ca", "sa", "sh", "n")
 _attributes = msgspec.json.Decoder(dict[str, str])
 
@@ -109,19 +111,24 @@ class Devices:
         )
 
     async def update(
-        self, device: DeviceId, project: ProjectId, changes: Mapping[str, str]
-    ) -> Device | None:
+        self, device: DeviceId, project: ProjectId, changes: Mapping[str, str], now_ms: int
+    ) -> tuple[Device | None, Route | None]:
         """Change fields by their names in Device; `attributes` is a JSON object of strings.
 
         Returns:
-            The device as it is then; None where the project has no such device.
+            The device as it is then, None where the project has no such device; and where it is
+            connected, if its session has to know of the change.
 
         Raises:
             KeyError: a field that nobody may set.
         """
         pairs = [part for name, value in changes.items() for part in (_FIELDS[name], value)]
-        changed, _ = await self._change(device, project, pairs)
-        return await self.device(device) if changed else None
+        told = not _PROFILE.isdisjoint(changes)
+        remind_ms = now_ms + self._ack_timeout_ms if told else 0
+        changed, route = await self._change(device, project, pairs, remind_ms)
+        if not changed:
+            return None, None
+        return await self.device(device), route if told else None
 
     async def rotate(
         self, device: DeviceId, project: ProjectId, nonce: str, now_ms: int
@@ -181,11 +188,13 @@ class Devices:
         return due if isinstance(due, int) else None
 
     async def _change(
-        self, device: DeviceId, project: ProjectId, pairs: list[str]
+        self, device: DeviceId, project: ProjectId, pairs: list[str], remind_ms: int = 0
     ) -> tuple[bool, Route | None]:
         reply = fields(
             await self._store.batch.fcall(
-                self._function("update"), (keys.mailbox(device),), (project, *pairs)
+                self._function("update"),
+                (keys.mailbox(device), keys.timers(partition_of(device))),
+                (device, project, remind_ms, *pairs),
             )
         )
         return bool(reply[0]), optional_route(reply, 1)

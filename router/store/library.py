@@ -12,7 +12,8 @@ from typing import Final
 from router.store.link import Link, LinkError, fields
 
 _FLAGS: Final = re.compile(r"^-- FLAGS: *(.*)$", re.MULTILINE)
-_PRELUDE: Final = "prelude.lua"
+_SHARED: Final = ("prelude.lua", "prelude_topics.lua")
+"""What functions share, in the order in which one part needs the other."""
 
 
 def _function(name: str, digest: str, body: str) -> str:
@@ -35,7 +36,7 @@ class Library:
         }
         joined = "".join(f"{name}\n{text}" for name, text in sorted(sources.items()))
         self.digest: str = hashlib.sha256(joined.encode()).hexdigest()[:8]
-        prelude = sources.pop(_PRELUDE)
+        prelude = "\n".join(sources.pop(name) for name in _SHARED)
         self.functions: frozenset[str] = frozenset(name[: -len(".lua")] for name in sources)
         self.name: str = f"pushwire_{self.digest}"
         bodies = "".join(

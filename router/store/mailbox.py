@@ -26,7 +26,6 @@ from router.model.mailbox import (
     Enqueued,
     EnqueueResult,
     Envelope,
-    Pending,
     Window,
 )
 from router.model.receipt import Event
@@ -38,7 +37,8 @@ from router.store.devices import Devices, optional_route, route, text
 from router.store.link import Argument, Reply, fields
 from router.store.messages import device_of, read_status
 from router.store.rates import number
-from router.store.topics import read_subscriptions
+from router.store.subscriptions import read_standing
+from router.store.windows import read_window
 
 _REFUSALS: Final = {
     -1: EnqueueResult.UNREGISTERED,
@@ -149,13 +149,19 @@ class Mailboxes(Devices):
         )
 
     async def attach(
-        self, device: DeviceId, credential_hash: str, shard: ShardId, now_ms: int, limit: int
+        self,
+        device: DeviceId,
+        credential_hash: str,
+        shard: ShardId,
+        now_ms: int,
+        limit: int,
+        app_version: str = "",
     ) -> Attached:
         """Begin a session; it displaces an older one.
 
         `now_ms` is when the device asked for it. One that was asked for before the last one that
         was attached is refused as overtaken: what waited in a slow shard must not displace the
-        connection that the device made since.
+        connection that the device made since. An `app_version` is the device's from then on.
         """
         reply = fields(
             await self._store.batch.fcall(
@@ -169,6 +175,7 @@ class Mailboxes(Devices):
                     limit,
                     self._ack_timeout_ms,
                     self._retention_ms,
+                    app_version,
                 ),
             )
         )
@@ -178,19 +185,18 @@ class Mailboxes(Devices):
             return Attached(AttachResult.BAD_CREDENTIAL)
         if reply[0] == _OVERTAKEN:
             return Attached(AttachResult.OVERTAKEN)
-        epoch, project, nonce, pending, shard_before, epoch_before, drops_known, topics, *window = (
-            reply
-        )
+        epoch, project, nonce, pending, shard_before, epoch_before, drops_known, *rest = reply
+        profile, topics, *window = rest
         return Attached(
             AttachResult.ATTACHED,
             epoch=cast("int", epoch),
             project=ProjectId(text(project)),
             pending=cast("int", pending),
             token_nonce=text(nonce),
-            window=_window(window),
+            window=read_window(window),
             displaced=route(shard_before, epoch_before) if shard_before else None,
             drops_known=cast("int", drops_known),
-            topics=read_subscriptions(topics),
+            standing=read_standing(profile, topics),
         )
 
     async def fetch(
@@ -202,7 +208,7 @@ class Mailboxes(Devices):
             keys.of_device(device),
             (device, epoch, after_seq, now_ms, limit, self._retention_ms),
         )
-        return None if reply is None else _window(fields(reply))
+        return None if reply is None else read_window(fields(reply))
 
     async def ack(
         self, device: DeviceId, epoch: int, acks: Sequence[Ack], now_ms: int, drops_known: int = 0
@@ -379,21 +385,3 @@ def _enqueued(message: MessageId, reply: list[Reply]) -> Enqueued:
     if seq == _THROTTLED:
         return Enqueued(EnqueueResult.THROTTLED, message, wait_us=cast("int", reply[1]))
     return Enqueued(_REFUSALS[seq], message)
-
-
-def _window(reply: list[Reply]) -> Window:
-    head, more, dropped, *rest = reply
-    messages = []
-    for member, seq, frame in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
-        message, expires, _ = cast("bytes", member).split(b"|", 2)
-        messages.append(
-            Pending(
-                seq=int(cast("bytes", seq)),
-                message=told_as(MessageId(message.decode())),
-                expires_ms=int(expires),
-                frame=cast("bytes", frame),
-            )
-        )
-    return Window(
-        tuple(messages), head=cast("int", head), more=bool(more), dropped=cast("int", dropped)
-    )

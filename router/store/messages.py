@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from router.model.audience import Audience, parse_target
-from router.model.ids import DeviceId, MessageId, ProjectId, TopicName, parse_topic
+from router.model.ids import BROADCAST, DeviceId, MessageId, ProjectId, TopicName
 from router.model.receipt import Event
+from router.model.selection import Selection, decode_selection
 from router.model.status import MessageStatus, TimelineEntry, furthest, in_order
 from router.store import keys
 from router.store.connection import Store
 from router.store.link import Reply, fields
 
-_TOPIC: Final = "/topics/"
-"""What stands before the name of a topic, in the place of a device."""
+TOPIC_MARK: Final = "/topics/"
+"""What stands before the name of a log, in the place of a device."""
 _PER_DEVICE: Final = b"d"
 _UNCOUNTED: Final = b"n"
 
@@ -71,10 +72,11 @@ def read_status(message: MessageId, reply: Reply) -> MessageStatus | None:
     if head is None:
         return None
     project, device, created, expires, send_at, seq, collapse = head.decode().split("|", 6)
-    topic: TopicName | None = None
+    log: TopicName | None = None
     audience = parse_target(device)
-    if device.startswith(_TOPIC):
-        topic, device = parse_topic(device), ""
+    selection = decode_selection(found.get(b"s", b"").decode())
+    if device.startswith(TOPIC_MARK):
+        log, device = TopicName(device.removeprefix(TOPIC_MARK)), ""
     elif audience is not None:
         device = ""
     first = Event.SCHEDULED if send_at != "0" else Event.ACCEPTED
@@ -91,7 +93,7 @@ def read_status(message: MessageId, reply: Reply) -> MessageStatus | None:
         id=message,
         project=ProjectId(project),
         device=DeviceId(device),
-        target=_target(topic, audience),
+        target=_target(log, selection, audience),
         state=furthest(timeline),
         created_ms=int(created),
         expires_ms=int(expires),
@@ -100,7 +102,7 @@ def read_status(message: MessageId, reply: Reply) -> MessageStatus | None:
         collapse_key=collapse,
         attempts=int(found.get(b"at", b"0")),
         timeline=timeline,
-        topic=topic,
+        topic=None if log == BROADCAST else log,
         counts=counts,
         per_device=found.get(b"r") == _PER_DEVICE,
         counted=found.get(b"r") != _UNCOUNTED,
@@ -108,10 +110,15 @@ def read_status(message: MessageId, reply: Reply) -> MessageStatus | None:
         audience=audience,
         devices=tuple(map(DeviceId, found.get(b"d", b"").decode().split()[::2])),
         spreading=audience is not None and b"f" in found,
+        selection=selection,
     )
 
 
-def _target(topic: TopicName | None, audience: Audience | None) -> str:
+def _target(log: TopicName | None, selection: Selection | None, audience: Audience | None) -> str:
     if audience is not None:
         return audience.kind.value
-    return "token" if topic is None else "topic"
+    if log is None:
+        return "token"
+    if log != BROADCAST:
+        return "topic"
+    return "condition" if selection is not None and selection.condition else "filter"

@@ -1,15 +1,15 @@
-"""Topics: their logs, who follows them, and what devices subscribe to.
+"""Topics: their logs, and who follows them.
 
-Before: `router.publish`, `router.subscription`, `gateway.shard.topics`. After:
-`lua/<function>.lua`. The log and what belongs to it stand in the topic's partition, a device's
-cursors in its mailbox: no function needs both.
+Before: `router.publish`, `gateway.shard.topics`, `router.redelivery`. After: `lua/<function>.lua`.
+The log and what belongs to it stand in the topic's partition, a device's cursors in its mailbox: no
+function needs both.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, cast
 
-from router.model.hint import Route
+from router.model.hint import Publish
 from router.model.ids import (
     DeviceId,
     MessageId,
@@ -17,7 +17,6 @@ from router.model.ids import (
     ShardId,
     TopicName,
     all_partitions,
-    parse_topic,
     partition_of,
     partition_of_message,
     partition_of_topic,
@@ -26,49 +25,28 @@ from router.model.message import ReceiptMode
 from router.model.receipt import Event
 from router.model.status import MessageStatus
 from router.model.topic import (
-    MAX_TOPICS,
     DeviceEvent,
     LogEntry,
     LogPage,
     Published,
     PublishResult,
-    SubscribeResult,
     TopicEnvelope,
     TopicStats,
 )
 from router.store import keys
 from router.store.connection import Store
-from router.store.devices import optional_route, text
-from router.store.link import Reply, fields
-from router.store.messages import read_status
+from router.store.devices import text
+from router.store.link import Argument, Reply, fields
+from router.store.messages import TOPIC_MARK, read_status
 from router.store.rates import number
+from router.store.subscriptions import Subscriptions
+from router.store.timers import ISSUE
 
 PAGE: Final = 128
 """Messages in one read of a log, and cursors or events in one call of a function."""
-_REFUSALS: Final = {
-    -1: SubscribeResult.UNREGISTERED,
-    -2: SubscribeResult.SENDER_ID_MISMATCH,
-    -3: SubscribeResult.TOO_MANY,
-}
 _REPEATED: Final = -4
 _THROTTLED: Final = -5
 _RECEIPTS: Final = {mode.value[0]: mode for mode in ReceiptMode}
-
-
-class Subscriber(NamedTuple):
-    """Whose subscriptions change, and how that is proven: by its token's nonce or its epoch."""
-
-    device: DeviceId
-    nonce: str = ""
-    epoch: int = 0
-
-
-class Changed(NamedTuple):
-    """How a change ended, and the session to tell of it."""
-
-    result: SubscribeResult
-    changed: bool = False
-    route: Route | None = None
 
 
 class Cursor(NamedTuple):
@@ -89,33 +67,68 @@ class Retracted(NamedTuple):
     shards: tuple[ShardId, ...]
 
 
-class Topics:
-    """Topic logs and subscriptions.
+class Issued(NamedTuple):
+    """A scheduled message that was published, and the shards to tell."""
+
+    hint: Publish
+    shards: tuple[ShardId, ...]
+
+
+class Topics(Subscriptions):
+    """Topic logs, on top of the subscriptions.
 
     Every method raises StoreUnavailableError where the store does not answer in time, and may be
     repeated after an unknown outcome; then `count` may count twice.
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
-        self._function = store.library.function
+        super().__init__(store)
         self._retention_ms = store.options.retention_ms
-        self._ack_timeout_ms = store.options.ack_timeout_ms
 
     # Publishing.
 
     def begin_publish(
         self, envelope: TopicEnvelope, *, urgent: bool = False
     ) -> asyncio.Future[Reply]:
-        """Begin to append a message to its log; `published` reads the answer.
+        """Begin to append a message to its log, or to keep it until then.
 
-        An urgent one leaves before all that wait and are not.
+        `published` reads the answer. An urgent one leaves before all that wait and are not.
         """
         project, topic = envelope.project, envelope.topic
         partition = partition_of_topic(project, topic)
         idempotency: tuple[str, ...] = ()
         if envelope.idempotency_key:
             idempotency = (keys.idempotency(partition, project, envelope.idempotency_key),)
+        head: tuple[Argument, ...] = (
+            envelope.message,
+            f"{TOPIC_MARK}{topic}",
+            project,
+            envelope.now_ms,
+            envelope.expires_ms,
+            envelope.collapse_key,
+            envelope.receipts.value[0],
+            envelope.frame,
+            envelope.selection,
+        )
+        tail = (
+            self._retention_ms,
+            envelope.idempotency_digest,
+            envelope.label,
+            number(envelope.rate.per_s),
+            number(envelope.rate.burst),
+        )
+        if envelope.send_at_ms:
+            return self._store.batch.fcall(
+                self._function("defer"),
+                (
+                    keys.topic_state(project, topic),
+                    keys.timers(partition),
+                    keys.outbox(partition),
+                    keys.message(envelope.message),
+                    *idempotency,
+                ),
+                (*head, envelope.send_at_ms, *tail),
+            )
         return self._store.batch.fcall(
             self._function("publish"),
             (
@@ -128,21 +141,7 @@ class Topics:
                 keys.message(envelope.message),
                 *idempotency,
             ),
-            (
-                envelope.message,
-                f"/topics/{topic}",
-                project,
-                envelope.now_ms,
-                envelope.expires_ms,
-                envelope.collapse_key,
-                envelope.receipts.value[0],
-                envelope.frame,
-                self._retention_ms,
-                envelope.idempotency_digest,
-                envelope.label,
-                number(envelope.rate.per_s),
-                number(envelope.rate.burst),
-            ),
+            (*head, *tail),
             urgent=urgent,
         )
 
@@ -158,8 +157,7 @@ class Topics:
             return Published(PublishResult.THROTTLED, envelope.message, wait_us=wait_us)
         if seq < 0:
             return Published(PublishResult.KEY_REUSED, envelope.message)
-        shards = tuple(ShardId(text(shard)) for shard in rest[1:])
-        previous = cast("int", rest[0])
+        previous, shards = cast("int", rest[0]), _shards(rest[1:])
         return Published(PublishResult.ACCEPTED, envelope.message, seq, previous, shards)
 
     async def retract(
@@ -175,11 +173,52 @@ class Topics:
         if reply is None:
             return None
         status, target, seq, *shards = fields(reply)
-        known, topic = read_status(message, status), parse_topic(text(target))
-        if known is None or topic is None:
+        known = read_status(message, status)
+        if known is None:
             return None
-        named = tuple(ShardId(text(shard)) for shard in shards)
-        return Retracted(known, topic, cast("int", seq), named)
+        topic = TopicName(text(target).removeprefix(TOPIC_MARK))
+        return Retracted(known, topic, cast("int", seq), _shards(shards))
+
+    async def issue(self, message: MessageId, now_ms: int) -> Issued | None:
+        """Publish a scheduled message that is due; None where nothing was published."""
+        partition = partition_of_message(message)
+        head = await self._store.batch.call("HGET", keys.message(message), "i")
+        if head is None:
+            await self._store.batch.call("ZREM", keys.timers(partition), f"{ISSUE}:{message}")
+            return None
+        named, target = text(head).split("|", 2)[:2]
+        project, topic = ProjectId(named), TopicName(target.removeprefix(TOPIC_MARK))
+        reply = fields(
+            await self._store.batch.fcall(
+                self._function("issue"),
+                (
+                    keys.topic_log(project, topic),
+                    keys.topic_state(project, topic),
+                    keys.topic_collapse(project, topic),
+                    keys.topic_shards(project, topic),
+                    keys.timers(partition),
+                    keys.outbox(partition),
+                    keys.message(message),
+                ),
+                (message, now_ms, self._retention_ms),
+            )
+        )
+        if not reply:
+            return None
+        seq, previous, expires, receipts, key, frame, selection, *shards = reply
+        hint = Publish(
+            project,
+            topic,
+            cast("int", seq),
+            cast("int", previous),
+            message,
+            cast("int", expires),
+            _RECEIPTS[text(receipts)],
+            text(key),
+            cast("bytes", frame),
+            selection=text(selection),
+        )
+        return Issued(hint, _shards(shards))
 
     # Reading.
 
@@ -282,89 +321,14 @@ class Topics:
                 (message, project, *told),
             )
 
-    # Subscriptions.
 
-    async def subscribe(
-        self, project: ProjectId, who: Subscriber, topics: Mapping[TopicName, int], now_ms: int
-    ) -> Changed:
-        """Subscribe a device to all these topics, each from behind a seq, or to none."""
-        listed = [part for topic, seq in topics.items() for part in (topic, seq)]
-        reply = await self._store.batch.fcall(
-            self._function("subscribe"),
-            _subscription_keys(project, who.device, topics),
-            (
-                who.device,
-                project,
-                who.nonce,
-                who.epoch or "",
-                MAX_TOPICS,
-                self._remind(who, now_ms),
-                *listed,
-            ),
-        )
-        return _changed(fields(reply))
-
-    async def unsubscribe(
-        self, project: ProjectId, who: Subscriber, topics: Sequence[TopicName], now_ms: int
-    ) -> Changed:
-        """End subscriptions of a device."""
-        reply = await self._store.batch.fcall(
-            self._function("unsubscribe"),
-            _subscription_keys(project, who.device, topics),
-            (
-                who.device,
-                project,
-                who.nonce,
-                who.epoch or "",
-                self._remind(who, now_ms),
-                *topics,
-            ),
-        )
-        return _changed(fields(reply))
-
-    async def subscriptions(
-        self, device: DeviceId, epoch: int
-    ) -> tuple[tuple[TopicName, int], ...] | None:
-        """Read a device's topics for its session; None where the epoch is stale."""
-        reply = await self._store.batch.fcall(
-            self._function("subscriptions"),
-            (keys.mailbox(device), keys.timers(partition_of(device))),
-            (device, epoch),
-        )
-        return None if reply is None else read_subscriptions(reply)
-
-    def _remind(self, who: Subscriber, now_ms: int) -> int:
-        """Tell when a timer looks after a change that the session did not make itself."""
-        return 0 if who.epoch else now_ms + self._ack_timeout_ms
-
-
-def read_subscriptions(reply: Reply) -> tuple[tuple[TopicName, int], ...]:
-    """Read topics and cursors, given as topic, cursor, topic, cursor."""
-    flat = fields(reply)
-    return tuple(
-        (TopicName(text(topic)), int(text(cursor)))
-        for topic, cursor in zip(flat[::2], flat[1::2], strict=True)
-    )
-
-
-def _subscription_keys(
-    project: ProjectId, device: DeviceId, topics: Mapping[TopicName, int] | Sequence[TopicName]
-) -> tuple[str, ...]:
-    partition = partition_of(device)
-    members = [keys.members(partition, project, topic) for topic in topics]
-    return (keys.mailbox(device), keys.timers(partition), *members)
-
-
-def _changed(reply: list[Reply]) -> Changed:
-    changed = cast("int", reply[0])
-    if changed < 0:
-        return Changed(_REFUSALS[changed])
-    return Changed(SubscribeResult.DONE, changed > 0, optional_route(reply, 1))
+def _shards(reply: list[Reply]) -> tuple[ShardId, ...]:
+    return tuple(ShardId(text(shard)) for shard in reply)
 
 
 def _entry(entry: list[Reply]) -> LogEntry:
     seq = text(entry[0]).partition("-")[0]
-    _, head, _, frame = fields(entry[1])
+    _, head, _, frame, *rest = fields(entry[1])
     message, expires, receipts, collapse_key = text(head).split("|", 3)
     return LogEntry(
         int(seq),
@@ -373,4 +337,5 @@ def _entry(entry: list[Reply]) -> LogEntry:
         _RECEIPTS[receipts],
         collapse_key,
         cast("bytes", frame),
+        text(rest[1]) if rest else "",
     )

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 from router.acks import Acks
 from router.binding import Bindings
 from router.cast import Caster
+from router.issue import Issuer
 from router.model.hint import AnyHint, Hint, TopicHint, decode_hints
 from router.model.ids import (
     MessageId,
@@ -33,7 +34,8 @@ from router.store.mailbox import Mailboxes
 from router.store.members import Members
 from router.store.messages import Messages
 from router.store.outbox import Outbox
-from router.store.timers import BIND, KEEP, SPREAD, Timers
+from router.store.timers import BIND, ISSUE, KEEP, SPREAD, Timers
+from router.store.topics import Topics
 from router.telemetry.metrics import Metrics
 from tests.support.valkey import wall_ms
 
@@ -84,6 +86,7 @@ class Stages:
             self.casts, self.members, self.spreader, now_ms, os.urandom, self.sender.withdraw
         )
         self.acks = Acks(self.mailboxes, self.metrics, now_ms)
+        self.issuer = Issuer(Topics(store), self.routing)
         self.redelivery = Redelivery(
             self.timers,
             self.mailboxes,
@@ -91,7 +94,12 @@ class Stages:
             self.routing,
             self.metrics,
             now_ms,
-            {SPREAD: self.spreader.resume, KEEP: self.spreader.keep, BIND: self.bindings.settle},
+            {
+                SPREAD: self.spreader.resume,
+                KEEP: self.spreader.keep,
+                BIND: self.bindings.settle,
+                ISSUE: self.issuer.issue,
+            },
         )
 
     def partitions(self, worker: str, sink: ReceiptSink, lease_s: float = 6.0) -> Partitions:

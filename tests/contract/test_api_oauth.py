@@ -54,8 +54,8 @@ def refused(answer: Answer) -> str:
 async def test_a_signed_assertion_gives_a_token_that_sends(api: Api) -> None:
     account = await account_of(api)
     device = await api.device()
-    for audience in (GOOGLE_AUDIENCE, account.token_uri, [account.token_uri]):
-        answer = await ask(api, signed(account, claims(api, account, aud=audience)))
+    for selection in (GOOGLE_AUDIENCE, account.token_uri, [account.token_uri]):
+        answer = await ask(api, signed(account, claims(api, account, aud=selection)))
         assert answer.status == 200, answer.text
         assert answer.json | {"access_token": ""} == {
             "access_token": "",

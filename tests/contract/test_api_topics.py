@@ -72,8 +72,7 @@ async def test_bad_publishes_name_their_field(api: Api) -> None:
     device = await api.device()
     cases = {
         "message.topic": {"topic": "no name"},
-        "message.send_at": {"topic": "news", "send_at": "2026-12-01T00:00:00Z"},
-        "message.condition": {"condition": "'a' in topics"},
+        "message.condition": {"condition": "'a' in"},
         "message": {"topic": "news", "data": {"a": "x" * 4097}},
     }
     for field, message in cases.items():

@@ -183,6 +183,15 @@ async def test_each_of_several_has_its_own_result(api: Api, firebase: Firebase) 
     assert (answer.success_count, answer.failure_count) == (1, 1)
 
 
+async def test_a_condition_is_sent_to(api: Api, firebase: Firebase) -> None:
+    condition = "'news' in topics && ('de' in topics || !('en' in topics))"
+    name = await firebase(messaging.send, messaging.Message(condition=condition, data={"k": "v"}))
+    status = (await api.call("GET", f"/v1/{name}", key=api.key)).json
+    assert (status["state"], status["target"]) == ("in_progress", "condition")
+    assert status["condition"] == "'news' in topics && ('de' in topics || !'en' in topics)"
+    assert "topic" not in status
+
+
 async def test_errors_have_their_classes(api: Api, firebase: Firebase) -> None:
     device = await api.device()
     other = await api.services.projects_service.create_project(f"{api.project}-b")
@@ -196,7 +205,7 @@ async def test_errors_have_their_classes(api: Api, firebase: Firebase) -> None:
     cases = {
         messaging.UnregisteredError: messaging.Message(token=device["token"]),
         messaging.SenderIdMismatchError: messaging.Message(token=foreign.json["token"]),
-        exceptions.InvalidArgumentError: messaging.Message(condition="'news' in topics"),
+        exceptions.InvalidArgumentError: messaging.Message(condition="'news' in topic"),
     }
     for error, message in cases.items():
         with pytest.raises(error):

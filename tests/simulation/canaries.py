@@ -155,10 +155,16 @@ class AttachesTheOldest(MailboxModel):
 
     @override
     async def attach(
-        self, device: DeviceId, credential_hash: str, shard: ShardId, now_ms: int, limit: int
+        self,
+        device: DeviceId,
+        credential_hash: str,
+        shard: ShardId,
+        now_ms: int,
+        limit: int,
+        app_version: str = "",
     ) -> Attached:
         self._boxes[device].attached_ms = 0
-        return await super().attach(device, credential_hash, shard, now_ms, limit)
+        return await super().attach(device, credential_hash, shard, now_ms, limit, app_version)
 
 
 class EndsTwice(MailboxModel):

@@ -11,7 +11,7 @@ from router.store.library import Library
 FILES = sorted(
     path
     for path in (Path(router.store.__path__[0]) / "lua").glob("*.lua")
-    if path.name != "prelude.lua"
+    if not path.name.startswith("prelude")
 )
 
 

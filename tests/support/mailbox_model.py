@@ -22,7 +22,9 @@ from router.model.mailbox import (
     Window,
 )
 from router.model.receipt import TERMINAL, Event, Receipt
+from router.model.selection import Profile
 from router.model.status import MessageStatus, TimelineEntry, furthest, in_order
+from router.model.topic import Standing
 from tests.support.mailbox_state import Box, MailboxState, Record
 
 _LATE_MS = 60_000
@@ -55,15 +57,17 @@ class MailboxModel(MailboxState):
         )
 
     async def update(
-        self, device: DeviceId, project: ProjectId, changes: Mapping[str, str]
-    ) -> Device | None:
+        self, device: DeviceId, project: ProjectId, changes: Mapping[str, str], now_ms: int
+    ) -> tuple[Device | None, Route | None]:
         if (box := self._owned(device, project)) is None:
-            return None
+            return None, None
         values: dict[str, object] = dict(changes)
         if "attributes" in changes:
             values["attributes"] = json.loads(changes["attributes"])
         box.device = msgspec.structs.replace(box.device, **values)
-        return await self.device(device)
+        if box.shard is not None:
+            self.timers[("topics", device)] = now_ms + self._ack_timeout_ms
+        return await self.device(device), box.route()
 
     async def rotate(
         self, device: DeviceId, project: ProjectId, nonce: str, now_ms: int
@@ -176,7 +180,13 @@ class MailboxModel(MailboxState):
     # Sessions
 
     async def attach(
-        self, device: DeviceId, credential_hash: str, shard: ShardId, now_ms: int, limit: int
+        self,
+        device: DeviceId,
+        credential_hash: str,
+        shard: ShardId,
+        now_ms: int,
+        limit: int,
+        app_version: str = "",
     ) -> Attached:
         if (box := self._boxes.get(device)) is None:
             return Attached(AttachResult.UNREGISTERED)
@@ -185,9 +195,12 @@ class MailboxModel(MailboxState):
         if 0 < box.attached_ms - now_ms <= _LATE_MS:
             return Attached(AttachResult.OVERTAKEN)
         displaced = box.route()
+        if displaced is not None:
+            self.timers.pop(("topics", device), None)
         box.epoch += 1
         box.shard, box.attached_ms = shard, now_ms
-        box.device = msgspec.structs.replace(box.device, seen_ms=now_ms)
+        version = app_version or box.device.app_version
+        box.device = msgspec.structs.replace(box.device, seen_ms=now_ms, app_version=version)
         window = self._window(box, 0, now_ms, limit)
         pending = len(self._pending(device))
         if pending:
@@ -201,6 +214,7 @@ class MailboxModel(MailboxState):
             window,
             displaced,
             box.drops_known,
+            Standing(profile=_profile(box.device)),
         )
 
     async def fetch(
@@ -309,6 +323,14 @@ class MailboxModel(MailboxState):
         box.device = msgspec.structs.replace(box.device, seen_ms=now_ms)
         self.timers.pop(("redeliver", device), None)
 
+    async def remind(self, device: DeviceId, now_ms: int) -> Route | None:
+        box = self._boxes.get(device)
+        if box is None or box.shard is None:
+            self.timers.pop(("topics", device), None)
+            return None
+        self.timers[("topics", device)] = now_ms + self._ack_timeout_ms
+        return box.route()
+
     # Timers
 
     def due(self, now_ms: int) -> list[tuple[str, str]]:
@@ -361,3 +383,8 @@ class MailboxModel(MailboxState):
             record.attempts,
             timeline,
         )
+
+
+def _profile(device: Device) -> Profile:
+    attributes = msgspec.json.encode(device.attributes).decode() if device.attributes else ""
+    return Profile(device.platform, device.app_version, device.language, device.region, attributes)

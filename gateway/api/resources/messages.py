@@ -29,6 +29,7 @@ from router.model.limits import Rate
 from router.model.message import Message
 from router.model.project import Scope
 from router.model.receipt import Event
+from router.model.selection import Filter
 from router.model.status import MessageStatus, rates
 from router.publish import Publication
 from router.quotas import Quota
@@ -86,6 +87,8 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True):
     timeline: list[Occurrence]
     rates: dict[str, float] | None = None
     topic: str = ""
+    condition: str = ""
+    filter: Filter | None = None
     user: str = ""
     group: str = ""
     send_at: datetime | None = None
@@ -110,7 +113,8 @@ def routes(services: Services) -> list[Route]:
             detail="With `validate_only` everything is checked and nothing is sent. The header "
             "`Idempotency-Key` (or `idempotency_key`) makes a repeat within 24 hours answer the "
             "first result. A message to a `topic` is stored once, and goes to all that "
-            "subscribe to it; one to a `user` or a `group` enters the mailbox of each device.",
+            "subscribe to it; one with a `condition` or a `filter` goes to those that match when "
+            "its turn comes; one to a `user` or a `group` enters the mailbox of each device.",
         ),
         Route(
             "POST",
@@ -216,7 +220,7 @@ class _Handlers:
         if found.audience is not None:
             return reply(_status_of_many(await self._caster.status(found), call.now_ms))
         receivers: dict[DeviceId, Event] = {}
-        if found.per_device and found.topic is not None:
+        if found.per_device and found.is_published:
             receivers = await self._messages.receivers(message)
         return reply(_status(found, call.now_ms, receivers))
 
@@ -236,8 +240,8 @@ class _Handlers:
         if message.audience is not None:
             casting = Casting(message.audience, message, item.idempotency_key, item.digest)
             return await self._caster.cast(project, casting)
-        if message.topic is not None:
-            publication = _publication(item, message.topic, quota)
+        if (log := message.log) is not None:
+            publication = _publication(item, log, quota)
             return await self._publisher.publish(project, publication)
         return await self._sender.send_item(project, item)
 
@@ -255,9 +259,9 @@ class _Handlers:
     ) -> list[MessageId | PushError]:
         """Store several: those to topics, to devices, to users and groups each in their order."""
         topics = {
-            index: _publication(item, item.message.topic, quota)
+            index: _publication(item, log, quota)
             for index, item in enumerate(items)
-            if item.message.topic is not None
+            if (log := item.message.log) is not None
         }
         casts = {
             index: Casting(item.message.audience, item.message, item.idempotency_key, item.digest)
@@ -301,8 +305,8 @@ class _Handlers:
         return _FAKE_ID
 
     async def _check(self, project: ProjectId, message: Message) -> None:
-        """Check the target of a message that is only validated; any topic will do."""
-        if message.topic is not None:
+        """Check the target of a message that is only validated; any topic or condition will do."""
+        if message.log is not None:
             return
         if message.audience is not None:
             await self._caster.check(project, message.audience)
@@ -342,10 +346,10 @@ def _unknown() -> PushError:
 
 
 def _status(found: MessageStatus, now_ms: int, receivers: dict[DeviceId, Event]) -> Status:
-    counts = found.event_counts
+    counts, selection = found.event_counts, found.selection
     state = found.shown_state(now_ms)
     deliveries = [Delivery(found.device, state, found.attempts)]
-    if found.topic is not None:
+    if found.is_published:
         deliveries = [Delivery(device, event.value, 1) for device, event in receivers.items()]
     return Status(
         name=f"projects/{found.project}/messages/{found.id}",
@@ -365,6 +369,8 @@ def _status(found: MessageStatus, now_ms: int, receivers: dict[DeviceId, Event])
         topic=found.topic or "",
         rates=rates(counts) if found.counted else None,
         analytics_label=found.label,
+        condition=selection.condition if selection is not None else "",
+        filter=selection.filter if selection is not None else None,
     )
 
 

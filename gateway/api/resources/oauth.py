@@ -178,8 +178,8 @@ def _check_claims(claims: _Claims, call: Call) -> None:
     now_s = call.now_ms / 1000
     if claims.sub not in {None, claims.iss}:
         raise _invalid("sub must be the service account itself.")
-    audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud
-    if not any(_is_ours(audience, call) for audience in audiences):
+    selections = [claims.aud] if isinstance(claims.aud, str) else claims.aud
+    if not any(_is_ours(selection, call) for selection in selections):
         raise _invalid(f"aud must be this gateway's {PATH} or {GOOGLE_AUDIENCE}.")
     if claims.exp <= now_s - LEEWAY_S:
         raise _invalid("The assertion has expired; check this machine's clock.")
@@ -189,11 +189,11 @@ def _check_claims(claims: _Claims, call: Call) -> None:
         raise _invalid("The assertion may be valid for one hour at the most.")
 
 
-def _is_ours(audience: str, call: Call) -> bool:
-    if audience == GOOGLE_AUDIENCE:
+def _is_ours(selection: str, call: Call) -> bool:
+    if selection == GOOGLE_AUDIENCE:
         return True
     try:
-        url = urlsplit(audience)
+        url = urlsplit(selection)
     except ValueError:
         return False
     return (

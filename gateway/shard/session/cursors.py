@@ -15,86 +15,17 @@ from typing import Final
 
 import msgspec
 
-from gateway.shard.dialect import Dialect
-from gateway.shard.events import Relay
-from gateway.shard.frames import BINARY, TEXT, build_frame
-from router.model.ids import DeviceId, MessageId, ProjectId, TopicName
-from router.model.lane import Lane
-from router.model.message import ReceiptMode
-from router.model.receipt import Event
-from router.model.topic import DeviceEvent
+from gateway.shard.session.published import Item, Topic
+from router.model.ids import BROADCAST, MessageId, TopicName
+from router.model.selection import Profile
 
+NOBODY: Final = Profile()
+"""Of a device that says nothing of itself."""
 NEVER_MS: Final = 1 << 62
 MAX_HELD: Final = 1_024
 """Nacked messages that take no room; it bounds the memory of a session that nacks everything."""
 _MAX_BACKOFF: Final = 3
 """The time to the next redelivery doubles so many times."""
-
-
-class Topic:
-    """A topic as the sessions of a shard share it; `head` is the last seq known of its log."""
-
-    __slots__ = ("counts", "head", "name")
-
-    def __init__(self, name: TopicName, counts: "Counts", head: int = 0) -> None:
-        self.name = name
-        self.counts = counts
-        self.head = head
-
-
-class Item(msgspec.Struct, gc=False):
-    """A published message, shared by all sessions that it goes to."""
-
-    project: ProjectId
-    seq: int
-    previous: int
-    """The seq before it, as far as is known: who has seen that one misses nothing."""
-    message: MessageId
-    expires_ms: int
-    receipts: ReceiptMode
-    collapse_key: str
-    frame: bytes
-    lane: Lane = Lane.NORMAL
-    """As its hint says; what was read from the log does not tell."""
-    gone: bool = False
-    """Retracted or collapsed: it goes to nobody who does not have it."""
-    counted: bool = False
-    """Whether it stands in the list of what is to be counted."""
-    counts: dict[Event, int] = {}
-    devices: list[DeviceEvent] = []
-    relays: dict[str, Relay] = {}
-
-    def relay(self, dialect: Dialect) -> Relay:
-        """Give its whole WebSocket frame: built once for all sessions of a dialect."""
-        found = self.relays.get(dialect.subprotocol)
-        if found is None:
-            payload = dialect.message(self.frame)
-            if isinstance(payload, str):
-                data = build_frame(TEXT, payload.encode())
-            else:
-                data = build_frame(BINARY, payload)
-            found = self.relays[dialect.subprotocol] = Relay(data)
-        return found
-
-
-class Counts(msgspec.Struct):
-    """What became of messages to topics, until the shard stores it."""
-
-    items: list[Item] = []
-
-    def add(self, item: Item, event: Event, device: DeviceId, now_ms: int) -> None:
-        """Count an event of one device, as its sender asked."""
-        if item.receipts is ReceiptMode.NONE:
-            return
-        if item.receipts is ReceiptMode.DEVICE:
-            item.devices.append(DeviceEvent(device, event, now_ms))
-        elif event is Event.NACKED:
-            return  # a device may nack again and again: a sum of that would count no devices
-        else:
-            item.counts[event] = item.counts.get(event, 0) + 1
-        if not item.counted:
-            item.counted = True
-            self.items.append(item)
 
 
 class TopicFlight(msgspec.Struct, gc=False):
@@ -109,11 +40,25 @@ class TopicFlight(msgspec.Struct, gc=False):
 
 
 class Cursors:
-    """The topics of one session."""
+    """The topics of one session.
 
-    __slots__ = ("_behind", "_dirty", "_flights", "_heads", "due_ms", "in_flight", "is_short")
+    Args:
+        profile: what filters ask for.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_behind",
+        "_dirty",
+        "_flights",
+        "_heads",
+        "due_ms",
+        "in_flight",
+        "is_short",
+        "profile",
+    )
+
+    def __init__(self, profile: Profile = NOBODY) -> None:
+        self.profile = profile
         self._heads: dict[Topic, int] = {}
         self._flights: dict[MessageId, TopicFlight] | None = None
         self._behind: dict[Topic, None] | None = None
@@ -150,6 +95,19 @@ class Cursors:
             self._heads[topic] = cursor
             self.look(topic)
 
+    def replace(self, listed: Iterable[tuple[Topic, int]]) -> None:
+        """Take all subscriptions; the broadcast log is none."""
+        kept = dict(listed)
+        for topic in [topic for topic in self._heads if topic not in kept]:
+            if topic.name != BROADCAST:
+                self.leave(topic)
+        for topic, cursor in kept.items():
+            self.join(topic, cursor)
+
+    def begin(self, topic: Topic, cursor: int) -> None:
+        """Take part in a log from behind `cursor`, unless the session does; nothing is read yet."""
+        self._heads.setdefault(topic, cursor)
+
     def leave(self, topic: Topic) -> None:
         """Take the end of a subscription: nothing of it is sent or told from now on."""
         if self._heads.pop(topic, None) is None:
@@ -180,15 +138,23 @@ class Cursors:
         head = self._heads.get(topic)
         if head is None or item.seq <= head:
             return False
-        if item.previous > head or room <= 0 or (self._behind and topic in self._behind):
+        if item.previous > head or (self._behind and topic in self._behind):
             self.look(topic)
             return False
-        return self._pass(topic, item, now_ms, due_ms)
+        if not self._is_for(topic, item, now_ms):
+            self._pass(topic, item.seq)
+            return False
+        if room <= 0:
+            self.look(topic)
+            return False
+        self._heads[topic] = item.seq
+        self._fly(topic, item, due_ms)
+        return True
 
     def offer_live(self, topic: Topic, item: Item, due_ms: int, room: int) -> bool:
         """Take a message with a TTL of 0, which no log holds: now or never."""
         known = self._flights is not None and item.message in self._flights
-        if topic not in self._heads or room <= 0 or known:
+        if topic not in self._heads or room <= 0 or known or not self._admits(topic, item):
             return False
         self._fly(topic, item, due_ms)
         return True
@@ -212,14 +178,17 @@ class Cursors:
         for item in items:
             if item.seq <= self._heads[topic]:
                 continue
+            if not self._is_for(topic, item, now_ms):
+                self._pass(topic, item.seq)
+                continue
             if room <= len(sent):
                 break
-            if self._pass(topic, item, now_ms, due_ms):
-                sent.append(item)
+            self._heads[topic] = item.seq
+            self._fly(topic, item, due_ms)
+            sent.append(item)
         else:
             if upto > self._heads[topic]:
-                self._heads[topic] = upto
-                self._touch(topic)
+                self._pass(topic, upto)
         if not self.look(topic):
             self._done(topic)
         elif self._behind is not None:
@@ -318,14 +287,27 @@ class Cursors:
 
     # Inside.
 
-    def _pass(self, topic: Topic, item: Item, now_ms: int, due_ms: int) -> bool:
-        """Move the head over a message; True where it is to be sent."""
-        self._heads[topic] = item.seq
+    def _is_for(self, topic: Topic, item: Item, now_ms: int) -> bool:
+        """Tell whether a message is to be sent, now that its turn has come."""
         if item.gone or item.expires_ms <= now_ms:
-            self._touch(topic)
             return False
-        self._fly(topic, item, due_ms)
-        return True
+        return item.selection is None or self._admits(topic, item)
+
+    def _admits(self, topic: Topic, item: Item) -> bool:
+        if item.selection is None:
+            return True
+        heads, siblings = self._heads, topic.siblings
+        return item.selection.admits(self.profile, lambda name: siblings.get(name) in heads)
+
+    def _pass(self, topic: Topic, seq: int) -> None:
+        """Move the head over what is not sent; it takes no room.
+
+        Where a broadcast goes to few, all others' cursors would have to be stored for it: that of
+        the broadcast log is stored when the device acks, and when it leaves.
+        """
+        self._heads[topic] = seq
+        if topic.name != BROADCAST:
+            self._touch(topic)
 
     def _fly(self, topic: Topic, item: Item, due_ms: int) -> None:
         if self._flights is None:

@@ -71,6 +71,7 @@ from router.model.ids import (
 )
 from router.model.mailbox import Ack, Attached, AttachResult, Window
 from router.model.receipt import Event
+from router.policy.limits import app_version_violation
 
 MIN_HEARTBEAT_MS: Final = 30_000
 MAX_HEARTBEAT_MS: Final = 900_000
@@ -309,7 +310,9 @@ class Session(TopicDelivery):
             self._token = parse_token(frame.token)
         limit = min(limits.window, MAX_FETCH)
         hashed = secret_hash(frame.credential)
-        return (Attach(credential.device, hashed, limit, frame.sdk, frame.app_version),)
+        # What a registration would not take does not replace what it holds.
+        version = frame.app_version if app_version_violation(frame.app_version) is None else ""
+        return (Attach(credential.device, hashed, limit, frame.sdk, version),)
 
     def _on_ack(self, frame: AckFrame, now_ms: int) -> Sequence[Action]:
         ids = self._topic_acks(frame.ids, now_ms)

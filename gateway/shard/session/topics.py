@@ -22,11 +22,13 @@ from gateway.shard.events import (
     SessionLimits,
     State,
 )
-from gateway.shard.session.cursors import Cursors, Item, Topic
+from gateway.shard.session.cursors import NOBODY, Cursors
 from gateway.shard.session.delivery import Delivery
-from router.model.ids import DeviceId, MessageId, ProjectId, TopicName
+from gateway.shard.session.published import Item, Topic
+from router.model.ids import BROADCAST, DeviceId, MessageId, ProjectId, TopicName
 from router.model.lane import Lane
 from router.model.receipt import Event
+from router.model.selection import Profile
 
 _NOTHING: Final[tuple[Action, ...]] = ()
 _LIVE: Final = State.LIVE
@@ -41,13 +43,25 @@ class TopicDelivery(Delivery):
         limits: what all sessions of the shard share.
     """
 
-    __slots__ = ("_announced", "_cursors", "_reading", "project", "state")
+    __slots__ = (
+        "_announced",
+        "_cursors",
+        "_profile",
+        "_reading",
+        "_since",
+        "project",
+        "state",
+    )
 
     def __init__(self, dialect: Dialect, limits: SessionLimits) -> None:
         super().__init__(dialect, limits)
         self.state = State.CONNECTING
         self.project = ProjectId("")
+        self._profile = NOBODY
         self._cursors: Cursors | None = None
+        self._since = -1
+        """The stored cursor of the broadcast log, where the session hears of it. It takes part as
+        soon as there is something behind that: most never need a cursor."""
         self._reading: Topic | None = None
         self._announced = False
         """Whether the shard knows that cursors are to be stored."""
@@ -59,27 +73,38 @@ class TopicDelivery(Delivery):
 
     # What the shard tells.
 
-    def on_topics(self, listed: Sequence[tuple[Topic, int]], now_ms: int) -> Sequence[Action]:
-        """Take all topics of the device, and the cursors that are stored."""
+    def on_topics(
+        self,
+        listed: Sequence[tuple[Topic, int]],
+        now_ms: int,
+        profile: Profile | None = None,
+        broadcast: tuple[Topic, int] | None = None,
+    ) -> Sequence[Action]:
+        """Take all topics of the device, and the cursors that are stored; and what it is like."""
         if self._ignores(Input.TOPIC):
             return _NOTHING
-        if self._cursors is None:
-            if not listed:
-                return _NOTHING
+        if profile is not None:
+            self._profile = profile
+        if broadcast is not None:
+            self._since = max(self._since, broadcast[1])
+        before = self._cursors
+        if before is None and listed:
             self._cursors = Cursors()
-        cursors, kept = self._cursors, {topic for topic, _ in listed}
-        for topic in [topic for topic in cursors if topic not in kept]:
-            cursors.leave(topic)
-        for topic, cursor in listed:
-            cursors.join(topic, cursor)
-        if not len(cursors):
-            self._cursors = None
-        return self._pump([], now_ms)
+        if self._cursors is not None:
+            self._cursors.profile = self._profile
+            self._cursors.replace(listed)
+            self._cursors = self._cursors if len(self._cursors) else None
+        if broadcast is not None:
+            self._look(broadcast[0])
+        changed = before is not None or self._cursors is not None
+        return self._pump([], now_ms) if changed else _NOTHING
 
     def on_published(self, topic: Topic, item: Item, now_ms: int) -> Sequence[Action]:
         """Take a message as it is published; `topic.head` counts it already."""
-        cursors = self._cursors
-        if self._ignores(Input.TOPIC) or cursors is None:
+        if self._ignores(Input.TOPIC):
+            return _NOTHING
+        cursors = self._cursors if topic.name != BROADCAST else self._taking_part(topic)
+        if cursors is None:
             return _NOTHING
         room = self._room()
         if item.lane is Lane.CRITICAL:
@@ -98,7 +123,7 @@ class TopicDelivery(Delivery):
 
     def on_tail(self, topic: Topic, now_ms: int) -> Sequence[Action]:
         """Take it that more is known of a topic's log than was published to this shard."""
-        if self._ignores(Input.TOPIC) or self._cursors is None or not self._cursors.look(topic):
+        if self._ignores(Input.TOPIC) or not self._look(topic):
             return _NOTHING
         return self._pump([], now_ms)
 
@@ -131,7 +156,13 @@ class TopicDelivery(Delivery):
     def take_cursors(self) -> list[tuple[TopicName, int]]:
         """Give the cursors that may have moved since the last call."""
         self._announced = False
-        return self._cursors.take_dirty() if self._cursors is not None else []
+        if self._cursors is None:
+            return []
+        taken = self._cursors.take_dirty()
+        for name, cursor in taken:
+            if name == BROADCAST:
+                self._since = cursor
+        return taken
 
     def keep_cursors(self) -> Sequence[Action]:
         """Take it that what `take_cursors` gave was not stored."""
@@ -166,8 +197,33 @@ class TopicDelivery(Delivery):
 
     def _save(self) -> Sequence[Action]:
         """Ask for the cursors to be stored, at the session's end."""
+        since = self._since
         cursors = self.take_cursors()
+        if self._since == since and self._cursors is not None:
+            # What was passed over is stored now, so that the next session need not read it.
+            cursors += [
+                (topic.name, cursor)
+                for topic in self._cursors
+                if topic.name == BROADCAST and (cursor := self._cursors.cursor(topic)) > since
+            ]
         return (SaveCursors(tuple(cursors)),) if cursors else _NOTHING
+
+    def _taking_part(self, broadcast: Topic) -> Cursors | None:
+        """Give the cursors, that of the broadcast log among them; None where none was given."""
+        if self._since < 0:
+            return None
+        cursors = self._cursors
+        if cursors is None:
+            cursors = self._cursors = Cursors(self._profile)
+        cursors.begin(broadcast, self._since)
+        return cursors
+
+    def _look(self, topic: Topic) -> bool:
+        """Compare with what is known of a log; True where the session is behind."""
+        cursors = self._cursors
+        if topic.name == BROADCAST and topic.head > self._since:
+            cursors = self._taking_part(topic)
+        return cursors is not None and cursors.look(topic)
 
     def _moved(self, actions: Sequence[Action]) -> Sequence[Action]:
         """Tell the shard, once, that cursors are to be stored."""

@@ -6,7 +6,8 @@
 --   status field i  <project>|<device>|<created ms>|<expires ms>|<send at ms>|<seq>|<collapse key>
 --   of a message to a user or a group each mailbox has a copy, whose id is <message>.<device>
 --   status field e:<event>  <ms> or <ms>|<detail>
---   topic log       id <seq>-0, field h <message>|<expires ms>|<receipts>|<collapse key>, f frame
+--   topic log       id <seq>-0, field h <message>|<expires ms>|<receipts>|<collapse key>, f frame,
+--                   s selection where the message is not for all
 --   outbox field r  <project>|<message>|<device>|<event>|<ms>|<accepted ms>|<sent ms>|<detail>
 --     <device> of a message to a topic as a whole: /topics/<topic>, or ~/topics/<topic>
 
@@ -284,52 +285,6 @@ local function pay(full, status, rate, burst)
   if granted > 0 then return number(after) end
   if call('EXISTS', status) == 1 then return nil end
   return nil, math.ceil(wait)
-end
-
--- Append the shards that follow a topic to `out`, and forget those that are gone.
-local function live_shards(shards, clock, out)
-  local found = call('HGETALL', shards)
-  for at = 1, #found, 2 do
-    if clock - tonumber(found[at + 1]) > FOLLOW_MS then
-      call('HDEL', shards, found[at])
-    else
-      out[#out + 1] = found[at]
-    end
-  end
-  return out
-end
-
--- Have a connected device's session reminded that its device was changed by somebody else.
-local function remind_of(mailbox, timers, device, at)
-  call('HDEL', mailbox, 'rm')
-  call('ZADD', timers, at, 'topics:' .. device)
-end
-
--- Hold the bound of a log: the oldest messages end, a window a call.
-local function drop_oldest(log, c, target)
-  local over = math.min(call('XLEN', log) - TOPIC_MAX, WINDOW)
-  if over < 1 then return end
-  for _, entry in ipairs(call('XRANGE', log, '-', '+', 'COUNT', over)) do
-    local message, expires, asked = string.match(entry[2][2], '^([^|]+)|(%d+)|(%a)|')
-    call('XDEL', log, entry[1])
-    if tonumber(expires) > tonumber(c.now) then
-      close_topic(c, message, target, asked, 'dropped', 'log full')
-    end
-  end
-end
-
--- List the topics of a mailbox with their cursors; `count` is how many it says to have.
-local function topics_of(mailbox, count)
-  local out = {}
-  if not count then return out end
-  local all = call('HGETALL', mailbox)
-  for at = 1, #all, 2 do
-    if string.sub(all[at], 1, 2) == 't:' then
-      out[#out + 1] = string.sub(all[at], 3)
-      out[#out + 1] = all[at + 1]
-    end
-  end
-  return out
 end
 
 -- List the members of a user or a group as `<device> <stamp> <device> <stamp>…`; nil where there is

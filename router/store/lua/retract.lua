@@ -1,4 +1,4 @@
--- Withdraw a message from its topic.
+-- Withdraw a message from its log, or one that is published later.
 -- KEYS: timers outbox status
 -- ARGV: message project now retention
 -- returns: {status hash as it is then, target, seq, shard…}, the seq 0 where the log does not hold
@@ -12,11 +12,12 @@ local known = call('HMGET', status, 'i', 'r')
 local owner, target, _, expires, _, seq = split_head(known[1] or '')
 if owner ~= project then return nil end
 local log = topic_log(outbox, project, target)
+local c = {timers = timers, outbox = outbox, project = project, now = now, retention = retention}
 -- What has expired may still stand in the log.
 local over = tonumber(expires) <= tonumber(now)
 local held = not over and seq ~= '0' and call('XDEL', log, seq .. '-0') == 1
-if held then
-  local c = {timers = timers, outbox = outbox, project = project, now = now, retention = retention}
+if held or call('ZREM', timers, 'issue:' .. message) == 1 then
+  call('HDEL', status, 'f')
   close_topic(c, message, target, known[2], 'cancelled', '')
 end
 local out = {call('HGETALL', status), target, held and tonumber(seq) or 0}

@@ -1,11 +1,15 @@
 -- Change fields of a registration.
--- KEYS: mailbox
--- ARGV: project (field value)…
+-- KEYS: mailbox timers
+-- ARGV: device project remind (field value)…
 -- returns: {1, shard, epoch}, {1} without a route, {0} where the project has no such device
 -- events: none
--- invariant: nothing but an existing registration of the project changes
-local known = call('HMGET', keys[1], 'p', 'sh', 'ep')
-if known[1] ~= args[1] then return {0} end
-if #args > 1 then call('HSET', keys[1], unpack(args, 2)) end
-if known[2] then return {1, known[2], tonumber(known[3])} end
-return {1}
+-- invariant: nothing but an existing registration of the project changes; where a session has to
+--   know of it (`remind` is not 0), a timer comes back until it does
+local mailbox, timers = keys[1], keys[2]
+local device, project, remind = args[1], args[2], args[3]
+local known = call('HMGET', mailbox, 'p', 'sh', 'ep')
+if known[1] ~= project then return {0} end
+if #args > 3 then call('HSET', mailbox, unpack(args, 4)) end
+if not known[2] then return {1} end
+if remind ~= '0' then remind_of(mailbox, timers, device, remind) end
+return {1, known[2], tonumber(known[3])}

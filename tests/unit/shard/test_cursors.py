@@ -2,7 +2,8 @@
 
 from gateway.shard.dialects import discover
 from gateway.shard.events import Relay
-from gateway.shard.session.cursors import NEVER_MS, Counts, Cursors, Topic
+from gateway.shard.session.cursors import NEVER_MS, Cursors
+from gateway.shard.session.published import Counts, Topic
 from router.model.ids import DeviceId, MessageId, TopicName
 from router.model.message import ReceiptMode
 from router.model.receipt import Event

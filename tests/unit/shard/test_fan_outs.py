@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from gateway.shard.fan_outs import MAX_FAN_OUTS, MAX_OF_TOPIC, FanOuts
 from gateway.shard.local_topic import LocalTopic, Subscriber
 from gateway.shard.pace import Pace
-from gateway.shard.session.cursors import Counts, Item
+from gateway.shard.session.published import Counts, Item
 from gateway.shard.turns import SLICE, Turns
 from gateway.shard.writers import Writers
 from router.model.ids import MessageId, ProjectId, TopicName

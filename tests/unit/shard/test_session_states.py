@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.shard.events import TRANSITIONS, Action, Close, Detach, Input, SessionError, State
-from gateway.shard.session.cursors import Counts, Topic
+from gateway.shard.session.published import Counts, Topic
 from router.model.hint import Deliver, Displace, Hint, Readdress, Unregister, Wake
 from router.model.ids import DeviceId, TopicName
 from router.model.mailbox import Attached, AttachResult, Window

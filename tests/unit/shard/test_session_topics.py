@@ -14,7 +14,8 @@ from gateway.shard.events import (
     SaveCursors,
     TopicEngaged,
 )
-from gateway.shard.session.cursors import MAX_HELD, Counts, Item, Topic
+from gateway.shard.session.cursors import MAX_HELD
+from gateway.shard.session.published import Counts, Item, Topic
 from router.model.hint import Resubscribe
 from router.model.ids import MessageId, Partition, ProjectId, TopicName, new_topic_message_id
 from router.model.message import ReceiptMode

@@ -10,7 +10,7 @@ from gateway.shard.events import Action, ReadTopic, Relay
 from gateway.shard.local_topic import LocalTopic
 from gateway.shard.pace import Pace
 from gateway.shard.session import Session
-from gateway.shard.session.cursors import Counts
+from gateway.shard.session.published import Counts
 from gateway.shard.tail import Tails
 from gateway.shard.topic_reader import TopicReader
 from gateway.shard.turns import Turns

@@ -4,7 +4,8 @@ The model stores a copy of each message for the subscriber, as if it had a mailb
 there and is neither acked, expired nor collapsed must arrive; nothing else may.
 """
 
-from gateway.shard.session.cursors import Counts, Cursors, Item, Topic
+from gateway.shard.session.cursors import Cursors
+from gateway.shard.session.published import Counts, Item, Topic
 from gateway.shard.tail import Tail
 from router.model.ids import MessageId, ProjectId, TopicName
 from router.model.message import ReceiptMode

@@ -1,0 +1,97 @@
+"""What sessions of a shard share of a published message: its log, frame and counts. Pure."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.shard.dialect import Dialect
+from gateway.shard.events import Relay
+from gateway.shard.frames import BINARY, TEXT, build_frame
+from router.model.ids import DeviceId, MessageId, ProjectId, TopicName
+from router.model.lane import Lane
+from router.model.message import ReceiptMode
+from router.model.receipt import Event
+from router.model.topic import DeviceEvent
+from router.policy.admission import Admission
+
+
+class Topic:
+    """A topic as the sessions of a shard share it; `head` is the last seq known of its log.
+
+    Args:
+        name: `BROADCAST` for the log that all devices of the project follow.
+        counts: where sessions count.
+        head: see above.
+        siblings: the topics of the project by name, which conditions ask for.
+    """
+
+    __slots__ = ("counts", "head", "name", "siblings")
+
+    def __init__(
+        self,
+        name: TopicName,
+        counts: "Counts",
+        head: int = 0,
+        siblings: "Mapping[TopicName, Topic] | None" = None,
+    ) -> None:
+        self.name = name
+        self.counts = counts
+        self.head = head
+        self.siblings = {} if siblings is None else siblings
+
+
+class Item(msgspec.Struct, gc=False):
+    """A published message, shared by all sessions that it goes to."""
+
+    project: ProjectId
+    seq: int
+    previous: int
+    """The seq before it, as far as is known: who has seen that one misses nothing."""
+    message: MessageId
+    expires_ms: int
+    receipts: ReceiptMode
+    collapse_key: str
+    frame: bytes
+    lane: Lane = Lane.NORMAL
+    """As its hint says; what was read from the log does not tell."""
+    selection: Admission | None = None
+    """Of the topic's devices, the ones that it is for; None for all of them."""
+    gone: bool = False
+    """Retracted or collapsed: it goes to nobody who does not have it."""
+    counted: bool = False
+    """Whether it stands in the list of what is to be counted."""
+    counts: dict[Event, int] = {}
+    devices: list[DeviceEvent] = []
+    relays: dict[str, Relay] = {}
+
+    def relay(self, dialect: Dialect) -> Relay:
+        """Give its whole WebSocket frame: built once for all sessions of a dialect."""
+        found = self.relays.get(dialect.subprotocol)
+        if found is None:
+            payload = dialect.message(self.frame)
+            if isinstance(payload, str):
+                data = build_frame(TEXT, payload.encode())
+            else:
+                data = build_frame(BINARY, payload)
+            found = self.relays[dialect.subprotocol] = Relay(data)
+        return found
+
+
+class Counts(msgspec.Struct):
+    """What became of messages to topics, until the shard stores it."""
+
+    items: list[Item] = []
+
+    def add(self, item: Item, event: Event, device: DeviceId, now_ms: int) -> None:
+        """Count an event of one device, as its sender asked."""
+        if item.receipts is ReceiptMode.NONE:
+            return
+        if item.receipts is ReceiptMode.DEVICE:
+            item.devices.append(DeviceEvent(device, event, now_ms))
+        elif event is Event.NACKED:
+            return  # a device may nack again and again: a sum of that would count no devices
+        else:
+            item.counts[event] = item.counts.get(event, 0) + 1
+        if not item.counted:
+            item.counted = True
+            self.items.append(item)
