@@ -5,9 +5,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from typing_extensions import override
 
-from tests.unit.shard.topic_world import Device, Log
+from router.model.ids import BROADCAST
+from tests.unit.shard.topic_world import CHOICES, Choice, Device, Log
 
 _names = st.sampled_from("ab")
+_logs = st.sampled_from(["a", "b", BROADCAST])
 _numbers = st.integers(0, 9)
 
 
@@ -18,22 +20,30 @@ class CursorsMachine(RuleBasedStateMachine):
 
     @initialize(window=st.integers(1, 4))
     def begin(self, window: int) -> None:
-        self.device = Device([Log("a"), Log("b")], window)
+        self.device = Device([Log("a"), Log("b"), Log(BROADCAST)], window)
         self.device.subscribe("a")
+        self.device.subscribe(BROADCAST)
 
     def _device(self) -> Device:
         assert self.device is not None
         return self.device
 
     @rule(
-        name=_names,
+        name=_logs,
         step=st.integers(1, 3),
         ttl_ms=st.sampled_from([1, 2_000, 1 << 40]),
         key=st.sampled_from(["", "", "k"]),
         heard=st.sampled_from([True, True, False]),
+        choice=st.sampled_from(CHOICES),
     )
-    def publish(self, name: str, step: int, ttl_ms: int, key: str, heard: bool) -> None:
-        self._device().publish(name, step, ttl_ms, key, heard=heard)
+    def publish(
+        self, name: str, step: int, ttl_ms: int, key: str, heard: bool, choice: Choice
+    ) -> None:
+        self._device().publish(name, step, ttl_ms, key, heard=heard, choice=choice)
+
+    @rule(platform=st.sampled_from(["ios", "web"]))
+    def become(self, platform: str) -> None:
+        self._device().become(platform)
 
     @rule(number=_numbers)
     def ack(self, number: int) -> None:
@@ -55,7 +65,7 @@ class CursorsMachine(RuleBasedStateMachine):
     def save(self) -> None:
         self._device().save()
 
-    @rule(name=_names)
+    @rule(name=_logs)
     def look(self, name: str) -> None:
         log = self._device().logs[name]
         log.look()

@@ -1,18 +1,54 @@
 """A topic log, a shard that hears of it, and one device: with a naive model beside them.
 
 The model stores a copy of each message for the subscriber, as if it had a mailbox: what stands
-there and is neither acked, expired nor collapsed must arrive; nothing else may.
+there and is neither acked, expired nor collapsed must arrive; nothing else may. Whom a message is
+for is decided at its turn, which the model does not know: what was for the device all the time
+since it was published must arrive, and what never was must not.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 from gateway.shard.session.cursors import Cursors
 from gateway.shard.session.published import Counts, Item, Topic
 from gateway.shard.tail import Tail
 from router.model.ids import MessageId, ProjectId, TopicName
 from router.model.message import ReceiptMode
+from router.model.selection import Filter, Profile, Selection
+from router.policy.admission import Admission
 
 PAGE = 3
 TIMEOUT_MS = 1_000
 PROJECT = ProjectId("demo")
+
+
+Wanted = Callable[[set[str], str], bool]
+
+
+class Choice(NamedTuple):
+    """Whom a message is for, and the same said naively: of the topics and the platform."""
+
+    admission: Admission | None
+    wanted: Wanted
+
+
+CHOICES = [
+    Choice(None, lambda _topics, _platform: True),
+    Choice(Admission(Selection("'a' in topics")), lambda topics, _: "a" in topics),
+    Choice(
+        Admission(Selection("'b' in topics || !'a' in topics")),
+        lambda topics, _: "b" in topics or "a" not in topics,
+    ),
+    Choice(
+        Admission(Selection(filter=Filter(platform=("ios",)))),
+        lambda _, platform: platform == "ios",
+    ),
+    Choice(
+        Admission(Selection("'a' in topics", Filter(platform=("web",)))),
+        lambda topics, platform: "a" in topics and platform == "web",
+    ),
+]
+EVERYBODY = CHOICES[0]
 
 
 def item(
@@ -41,12 +77,15 @@ class Log:
         self.entries: list[Item] = []
         self.head = 0
 
-    def append(self, step: int, expires_ms: int, key: str) -> Item:
+    def append(
+        self, step: int, expires_ms: int, key: str, admission: Admission | None = None
+    ) -> Item:
         """Publish; seqs have gaps, as they follow the clock."""
         previous, self.head = self.head, self.head + step
         if key:
             self.entries = [entry for entry in self.entries if entry.collapse_key != key]
         stored = item(self.head, previous, expires_ms, key, self.name)
+        stored.selection = admission
         self.entries.append(stored)
         return stored
 
@@ -77,7 +116,9 @@ class Log:
         return tail.merge(after, page, upto), upto
 
     def _copy(self, of: Item, previous: int) -> Item:
-        return item(of.seq, previous, of.expires_ms, of.collapse_key, self.name)
+        copy = item(of.seq, previous, of.expires_ms, of.collapse_key, self.name)
+        copy.selection = of.selection
+        return copy
 
 
 class Copies:
@@ -86,17 +127,37 @@ class Copies:
     def __init__(self, since: int) -> None:
         self.since = since
         self.waiting: dict[int, Item] = {}
+        self.wanted: dict[int, Wanted] = {}
+        self.always: set[int] = set()
+        """What was for the device all the time since it was published."""
+        self.ever: set[int] = set()
 
-    def put(self, published: Item) -> None:
+    def put(self, published: Item, wanted: Wanted, topics: set[str], platform: str) -> None:
         key = published.collapse_key
         if key:
             same = [seq for seq, one in self.waiting.items() if one.collapse_key == key]
             for seq in same:
                 del self.waiting[seq]
         self.waiting[published.seq] = published
+        self.wanted[published.seq] = wanted
+        self.always.add(published.seq)
+        self.changed(topics, platform)
+
+    def changed(self, topics: set[str], platform: str) -> None:
+        """Take it that the device is another one now."""
+        for seq, wanted in self.wanted.items():
+            if wanted(topics, platform):
+                self.ever.add(seq)
+            else:
+                self.always.discard(seq)
 
     def alive(self, now_ms: int) -> list[int]:
-        return sorted(seq for seq, one in self.waiting.items() if one.expires_ms > now_ms)
+        """What must arrive."""
+        return sorted(
+            seq
+            for seq, one in self.waiting.items()
+            if one.expires_ms > now_ms and seq in self.always
+        )
 
 
 class Device:
@@ -104,6 +165,10 @@ class Device:
 
     def __init__(self, logs: list[Log], window: int) -> None:
         self.logs = {log.name: log for log in logs}
+        siblings = {log.topic.name: log.topic for log in logs}
+        for log in logs:
+            log.topic.siblings = siblings
+        self.platform = "web"
         self.window = window
         self.now_ms = 1
         self.cursors = Cursors()
@@ -133,8 +198,16 @@ class Device:
             del self.stored[name]
             self.subscribe(name)
 
+    def become(self, platform: str) -> None:
+        """Change the profile; the session hears of it with its subscriptions."""
+        self.platform = platform
+        self.tell()
+
     def tell(self) -> None:
-        """Give the session all subscriptions as they are stored."""
+        """Give the session all subscriptions as they are stored, and the profile."""
+        for copies in self.copies.values():
+            copies.changed(set(self.stored), self.platform)
+        self.cursors.profile = Profile(self.platform)
         for name, log in self.logs.items():
             if name in self.stored:
                 self.cursors.join(log.topic, self.stored[name])
@@ -144,11 +217,20 @@ class Device:
 
     # Messages.
 
-    def publish(self, name: str, step: int, ttl_ms: int, key: str, *, heard: bool) -> None:
+    def publish(
+        self,
+        name: str,
+        step: int,
+        ttl_ms: int,
+        key: str,
+        *,
+        heard: bool,
+        choice: Choice = EVERYBODY,
+    ) -> None:
         log = self.logs[name]
-        published = log.append(step, self.now_ms + ttl_ms, key)
+        published = log.append(step, self.now_ms + ttl_ms, key, choice.admission)
         if (copies := self.copies.get(name)) is not None:
-            copies.put(published)
+            copies.put(published, choice.wanted, set(self.stored), self.platform)
         if heard and (at_hand := log.hear(published)) is not None:
             due_ms = self.now_ms + TIMEOUT_MS
             if self.cursors.offer(log.topic, at_hand, self.now_ms, due_ms, self.room()):
@@ -192,6 +274,7 @@ class Device:
     def allowed(self, name: str, one: Item) -> None:
         assert name in self.copies, "nothing after an unsubscribe"
         assert one.seq > self.copies[name].since, "nothing of before the subscription"
+        assert one.seq in self.copies[name].ever, "it was never for this device"
         assert one.expires_ms > self.now_ms
         assert (name, one.seq) not in self.acked_here, "acked in this session"
 
