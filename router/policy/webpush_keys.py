@@ -1,0 +1,110 @@
+"""The cryptography of Web Push: keys of projects and subscriptions, and the encryption of a body.
+
+Sources: RFC 8188 and RFC 8291 (encryption), RFC 8292 (the key pair that a project signs with).
+"""
+
+import base64
+from typing import Final
+
+import http_ece
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+MAX_BODY_BYTES: Final = 4096
+"""What every push service takes (RFC 8030, section 7.2)."""
+MAX_PLAIN_BYTES: Final = 3993
+"""Of these, what RFC 8291, section 4 leaves to the plaintext."""
+SALT_BYTES: Final = 16
+KEY_BYTES: Final = 32
+_AUTH_BYTES: Final = 16
+_POINT_BYTES: Final = 65
+_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Of the group of P-256: private keys are 1 to one less than this."""
+_CURVE: Final = ec.SECP256R1()
+
+
+class SubscriptionKeys(msgspec.Struct, frozen=True, gc=False):
+    """The keys of a subscription, base64url; secret."""
+
+    p256dh: str
+    auth: str
+
+
+def encrypted(plain: bytes, keys: SubscriptionKeys, entropy: bytes) -> bytes:
+    """Encrypt for a subscription: RFC 8291, one record of RFC 8188.
+
+    Args:
+        plain: at most `MAX_PLAIN_BYTES`.
+        keys: of the subscription, checked.
+        entropy: `SALT_BYTES` for the salt and `KEY_BYTES` for the sender's key, never used before.
+    """
+    if len(entropy) != SALT_BYTES + KEY_BYTES:
+        raise ValueError(f"Needs {SALT_BYTES + KEY_BYTES} random bytes")
+    body: bytes = http_ece.encrypt(
+        plain,
+        salt=entropy[:SALT_BYTES],
+        private_key=ec.derive_private_key(_scalar(entropy[SALT_BYTES:]), _CURVE),
+        dh=from_base64(keys.p256dh),
+        auth_secret=from_base64(keys.auth),
+        rs=MAX_BODY_BYTES,
+        version="aes128gcm",
+    )
+    return body
+
+
+def new_private_key(entropy: bytes) -> str:
+    """Make a project's private key from `KEY_BYTES` random bytes."""
+    return to_base64(_scalar(entropy).to_bytes(KEY_BYTES, "big"))
+
+
+def public_key(private: str) -> str:
+    """Give the public key, as browsers take it for `applicationServerKey`."""
+    key = key_of(private)
+    if key is None:
+        raise ValueError("The key was checked when it was set up")
+    return to_base64(key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint))
+
+
+def to_base64(raw: bytes) -> str:
+    """Write base64url without padding."""
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def from_base64(text: str) -> bytes:
+    """Read base64url, or base64 as some browsers gave it, with padding or without; else nothing."""
+    plain = text.rstrip("=").translate(str.maketrans("+/", "-_"))
+    try:
+        raw = base64.urlsafe_b64decode(plain + "=" * (-len(plain) % 4))
+    except ValueError:
+        return b""
+    return raw if to_base64(raw) == plain else b""
+
+
+def is_point(text: str) -> bool:
+    """Tell whether a text is an uncompressed point on P-256 in base64url."""
+    raw = from_base64(text)
+    try:
+        ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, raw)
+    except ValueError:
+        return False
+    return len(raw) == _POINT_BYTES
+
+
+def is_auth(text: str) -> bool:
+    """Tell whether a text is the authentication secret of a subscription."""
+    return len(from_base64(text)) == _AUTH_BYTES
+
+
+def key_of(private: str) -> ec.EllipticCurvePrivateKey | None:
+    """Read a private key of 32 bytes in base64url, or give None."""
+    raw = from_base64(private)
+    scalar = int.from_bytes(raw, "big")
+    fits = len(raw) == KEY_BYTES and 0 < scalar < _ORDER
+    return ec.derive_private_key(scalar, _CURVE) if fits else None
+
+
+def _scalar(entropy: bytes) -> int:
+    """Take a private key from random bytes; one in four thousand million has to be brought in."""
+    scalar = int.from_bytes(entropy, "big")
+    return scalar if 0 < scalar < _ORDER else scalar % (_ORDER - 1) + 1
