@@ -35,10 +35,12 @@ def encrypted(plain: bytes, keys: SubscriptionKeys, entropy: bytes) -> bytes:
     """Encrypt for a subscription: RFC 8291, one record of RFC 8188.
 
     Args:
-        plain: at most `MAX_PLAIN_BYTES`.
+        plain: 1 to `MAX_PLAIN_BYTES`; of nothing http_ece makes no record at all.
         keys: of the subscription, checked.
         entropy: `SALT_BYTES` for the salt and `KEY_BYTES` for the sender's key, never used before.
     """
+    if not 0 < len(plain) <= MAX_PLAIN_BYTES:
+        raise ValueError(f"Takes 1 to {MAX_PLAIN_BYTES} bytes")
     if len(entropy) != SALT_BYTES + KEY_BYTES:
         raise ValueError(f"Needs {SALT_BYTES + KEY_BYTES} random bytes")
     body: bytes = http_ece.encrypt(
