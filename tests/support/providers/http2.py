@@ -110,6 +110,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._open: set[int] = set()
         self._ended_at: int | None = None
+        self._raised = False
         self.newest = 0
         self.number = 0
 
@@ -119,7 +120,10 @@ class Connection(asyncio.Protocol):
         self._server.opened += 1
         self.number = self._server.opened
         self._server.connections.append(self)
-        self._limit(self._server.first_streams)
+        code = h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS
+        self._h2.local_settings = h2.settings.Settings(
+            client=False, initial_values={code: self._server.first_streams}
+        )
         self._h2.initiate_connection()
         self._flush()
 
@@ -153,12 +157,10 @@ class Connection(asyncio.Protocol):
 
     def raise_limit(self) -> None:
         """Apple allows one stream until a request was authorized."""
-        if self._h2.local_settings.max_concurrent_streams < self._server.max_streams:
-            self._limit(self._server.max_streams)
-
-    def _limit(self, streams: int) -> None:
-        code = h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS
-        self._h2.update_settings({code: streams})
+        if not self._raised:
+            self._raised = True
+            code = h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS
+            self._h2.update_settings({code: self._server.max_streams})
 
     def _take(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.RequestReceived):
