@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import ClassVar, Final, Generic, TypeVar
 
 import msgspec
+from cryptography.x509 import load_pem_x509_certificates
 from typing_extensions import override
 
 from router.model.errors import ErrorCode, FieldViolation, PushError
@@ -47,6 +48,10 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """Not to be sent from this time on: the message is over."""
     id: str = ""
     """What the provider knows the push by: the same for each try."""
+
+    @override
+    def __repr__(self) -> str:
+        return f"<Request to {self.origin}>"
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
@@ -111,8 +116,8 @@ class Unregistered(msgspec.Struct, frozen=True, gc=False, tag=True):
 class BadAddress(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The address does not fit the credentials: it is malformed, or of another app or environment.
 
-    One such device has a bad address, and loses it. Where many of a project have one, it is the
-    credentials that are wrong: suspend them and alert; addresses are not removed in bulk.
+    One such device has a bad address, and loses it. Where many of an audience have one, it is the
+    credentials that are wrong: suspend them for it and alert; addresses are not removed in bulk.
     """
 
     reason: str
@@ -177,7 +182,7 @@ class Unsendable(msgspec.Struct, frozen=True, gc=False):
 
 
 COMMON: Final = {
-    "endpoint": "https://host[:port] of another provider address, without a path",
+    "endpoint": "http(s)://host[:port] of another provider address, without a path",
     "ca": "certificates in PEM",
 }
 
@@ -347,8 +352,11 @@ def common_faults(credentials: Credentials) -> list[tuple[str, str]]:
     faults = []
     if credentials.endpoint and not _ENDPOINT.fullmatch(credentials.endpoint):
         faults.append(("endpoint", COMMON["endpoint"]))
-    if credentials.ca and "-----BEGIN CERTIFICATE-----" not in credentials.ca:
-        faults.append(("ca", COMMON["ca"]))
+    if credentials.ca:
+        try:
+            load_pem_x509_certificates(credentials.ca.encode())
+        except ValueError:
+            faults.append(("ca", COMMON["ca"]))
     return faults
 
 

@@ -47,7 +47,7 @@ from router.bridge import (
 from router.model.errors import FieldViolation
 from router.model.ids import DeviceId, MessageId
 from router.model.message import Priority
-from router.model.push import Push
+from router.model.push import Push, push_uuid
 from router.policy.es256 import private_key, signed
 
 MAX_BYTES: Final = 4096
@@ -75,6 +75,7 @@ SUFFIXES: Final = {
 }
 """Each push type, and what it adds to the bundle id in the topic."""
 _SHOWN: Final = ("alert", "badge", "sound")
+_TOKEN: Final = re.compile(r"([0-9A-Fa-f]{2}){32,100}")
 _VISIBLE: Final = re.compile(r"[!-~]{1,256}")
 _HEADERS: Final = {
     "apns-collapse-id": (re.compile(r"[ -~]{1,64}"), "1 to 64 bytes of printable ASCII"),
@@ -238,21 +239,25 @@ class Apns(Bridge[ApnsCredentials, ApnsAddress, ApnsContent]):
     @override
     def content(self, push: Push) -> ApnsContent | TooLarge | Unsendable:
         given = push.apns.get("headers") or {}
-        headers = {k.lower(): str(v) for k, v in given.items()} if isinstance(given, dict) else {}
-        faults = _header_faults(headers)
+        given = given if isinstance(given, dict) else {}
+        headers = {name.lower(): str(value) for name, value in given.items()}
+        faults = _header_faults(given)
         override_of = push.apns.get("payload")
         own = override_of if isinstance(override_of, dict) else {}
         if not isinstance(own.get("aps", {}), dict):
             faults.append(FieldViolation("apns.payload.aps", "must be an object"))
         if "aps" in push.data:
             faults.append(FieldViolation("data.aps", "is APNs' own key: take another"))
+        token = str(push.apns.get("live_activity_token") or "")
+        if token and not _TOKEN.fullmatch(token):
+            says = f"must be {ApnsAddress.ACCEPTS['token']}"
+            faults.append(FieldViolation("apns.live_activity_token", says))
         if faults:
             return Unsendable(tuple(faults))
-        payload = _payload(push, own)
+        asked = headers.get("apns-push-type") or ("liveactivity" if token else "")
+        payload = _payload(push, own, asked)
         body = orjson.dumps(payload)
-        token = str(push.apns.get("live_activity_token") or "")
-        kind = "liveactivity" if token else _kind(payload["aps"])
-        kind = headers.get("apns-push-type", kind)
+        kind = asked or _kind(payload["aps"])
         limit = MAX_VOIP_BYTES if kind == "voip" else MAX_BYTES
         if len(body) > limit:
             return TooLarge(len(body), limit)
@@ -271,7 +276,7 @@ class Apns(Bridge[ApnsCredentials, ApnsAddress, ApnsContent]):
         push, address = content.push, recipient.address
         kind, topic = _topic(content, address.topic or credentials.topic)
         set_by_sender = content.headers
-        identifier = apns_id(push.id, recipient.device)
+        identifier = push_uuid(push.id, recipient.device)
         expires_s = 0 if push.now_or_never else -(-push.expires_ms // 1000)
         headers = [
             ("authorization", authorization.value),
@@ -319,27 +324,20 @@ class Apns(Bridge[ApnsCredentials, ApnsAddress, ApnsContent]):
         return self.encode(content, credentials, nobody, authorization, now_ms)
 
 
-def apns_id(message: MessageId, device: DeviceId) -> str:
-    """Make the UUID of a message to a device (version 8 of RFC 9562): each try carries the same."""
-    digits = hashlib.sha256(f"{message}|{device}".encode()).hexdigest()
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
-
-
-def _header_faults(headers: dict[str, str]) -> list[FieldViolation]:
+def _header_faults(given: dict[str, object]) -> list[FieldViolation]:
     faults = []
-    for name, value in headers.items():
-        if name not in _HEADERS:
+    for name, value in given.items():
+        if (known := _HEADERS.get(name.lower())) is None:
             says = f"may not be set; accepted are {', '.join(_HEADERS)}"
-        elif not _HEADERS[name][0].fullmatch(value):
-            says = f"must be {_HEADERS[name][1]}"
+        elif not known[0].fullmatch(str(value)):
+            says = f"must be {known[1]}"
         else:
             continue
         faults.append(FieldViolation(f"apns.headers.{name[:64]}", says))
     return faults
 
 
-def _payload(push: Push, own: dict[str, object]) -> dict[str, dict[str, object]]:
+def _payload(push: Push, own: dict[str, object], asked: str) -> dict[str, dict[str, object]]:
     """Put the payload together: what the sender gave in `apns.payload` goes first, key by key."""
     aps: dict[str, object] = {}
     payload: dict[str, object] = {**push.data}
@@ -355,7 +353,7 @@ def _payload(push: Push, own: dict[str, object]) -> dict[str, dict[str, object]]
         aps["mutable-content"] = 1
     given = own.get("aps")
     aps |= given if isinstance(given, dict) else {}
-    if not any(key in aps for key in _SHOWN):
+    if asked in {"", "background"} and _kind(aps) == "background":
         aps.setdefault("content-available", 1)
     return {**payload, **own, "aps": aps, ID_KEY: push.id}  # type: ignore[dict-item]
 

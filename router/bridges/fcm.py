@@ -280,10 +280,9 @@ class Fcm(Bridge[FcmCredentials, FcmAddress, FcmContent]):
         outcome = CODES.get(code) or STATUSES.get(error.status) or by_status(response.status)
         if isinstance(outcome, RetryAfter):
             after_s = retry_after_s(response, now_ms) or outcome.after_s
-            about_device = "device" in error.message.lower()
-            return RetryAfter(
-                outcome.reason, after_s, Scope.DEVICE if about_device else outcome.scope
-            )
+            of_device = outcome.after_s == _QUOTA_S and "device" in error.message.lower()
+            scope = Scope.DEVICE if of_device else outcome.scope
+            return RetryAfter(outcome.reason, after_s, scope)
         if isinstance(outcome, Rejected) and _names_token(error):
             return BadAddress(outcome.reason)
         return outcome

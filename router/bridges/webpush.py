@@ -226,8 +226,9 @@ class Webpush(Bridge[WebpushCredentials, WebpushAddress, WebpushContent]):
     @override
     def content(self, push: Push) -> WebpushContent | TooLarge | Unsendable:
         given = push.webpush.get("headers") or {}
-        headers = {k.lower(): str(v) for k, v in given.items()} if isinstance(given, dict) else {}
-        if faults := _header_faults(headers):
+        given = given if isinstance(given, dict) else {}
+        headers = {name.lower(): str(value) for name, value in given.items()}
+        if faults := _header_faults(given):
             return Unsendable(tuple(faults))
         plain = orjson.dumps(_payload(push))
         if len(plain) > MAX_PLAIN_BYTES:
@@ -280,13 +281,13 @@ class Webpush(Bridge[WebpushCredentials, WebpushAddress, WebpushContent]):
         return outcome
 
 
-def _header_faults(headers: dict[str, str]) -> list[FieldViolation]:
+def _header_faults(given: dict[str, object]) -> list[FieldViolation]:
     faults = []
-    for name, value in headers.items():
-        if name not in _HEADERS:
+    for name, value in given.items():
+        if (known := _HEADERS.get(name.lower())) is None:
             says = "may not be set; accepted are TTL, Urgency and Topic"
-        elif not _HEADERS[name][0].fullmatch(value):
-            says = f"must be {_HEADERS[name][1]}"
+        elif not known[0].fullmatch(str(value)):
+            says = f"must be {known[1]}"
         else:
             continue
         faults.append(FieldViolation(f"webpush.headers.{name[:64]}", says))

@@ -4,12 +4,14 @@ Sources: RFC 8188 and RFC 8291 (encryption), RFC 8292 (the key pair that a proje
 """
 
 import base64
+import hmac
 from typing import Final
 
-import http_ece
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from typing_extensions import override
 
 MAX_BODY_BYTES: Final = 4096
 """What every push service takes (RFC 8030, section 7.2)."""
@@ -22,6 +24,7 @@ _POINT_BYTES: Final = 65
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Of the group of P-256: private keys are 1 to one less than this."""
 _CURVE: Final = ec.SECP256R1()
+_LAST_RECORD: Final = b"\2"
 
 
 class SubscriptionKeys(msgspec.Struct, frozen=True, gc=False):
@@ -30,29 +33,38 @@ class SubscriptionKeys(msgspec.Struct, frozen=True, gc=False):
     p256dh: str
     auth: str
 
+    @override
+    def __repr__(self) -> str:
+        return "<SubscriptionKeys>"
+
 
 def encrypted(plain: bytes, keys: SubscriptionKeys, entropy: bytes) -> bytes:
-    """Encrypt for a subscription: RFC 8291, one record of RFC 8188.
+    """Encrypt for a subscription: RFC 8291.
 
     Args:
-        plain: 1 to `MAX_PLAIN_BYTES`; of nothing http_ece makes no record at all.
+        plain: up to `MAX_PLAIN_BYTES`.
         keys: of the subscription, checked.
         entropy: `SALT_BYTES` for the salt and `KEY_BYTES` for the sender's key, never used before.
     """
-    if not 0 < len(plain) <= MAX_PLAIN_BYTES:
-        raise ValueError(f"Takes 1 to {MAX_PLAIN_BYTES} bytes")
+    if len(plain) > MAX_PLAIN_BYTES:
+        raise ValueError(f"Takes up to {MAX_PLAIN_BYTES} bytes")
     if len(entropy) != SALT_BYTES + KEY_BYTES:
         raise ValueError(f"Needs {SALT_BYTES + KEY_BYTES} random bytes")
-    body: bytes = http_ece.encrypt(
-        plain,
-        salt=entropy[:SALT_BYTES],
-        private_key=ec.derive_private_key(_scalar(entropy[SALT_BYTES:]), _CURVE),
-        dh=from_base64(keys.p256dh),
-        auth_secret=from_base64(keys.auth),
-        rs=MAX_BODY_BYTES,
-        version="aes128gcm",
-    )
-    return body
+    sender = ec.derive_private_key(_scalar(entropy[SALT_BYTES:]), _CURVE)
+    mine = _point(sender)
+    theirs = from_base64(keys.p256dh)
+    receiver = ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, theirs)
+    shared = sender.exchange(ec.ECDH(), receiver)
+    secret = _hkdf(from_base64(keys.auth), shared, b"WebPush: info\0" + theirs + mine, KEY_BYTES)
+    return sealed(plain, entropy[:SALT_BYTES], secret, mine)
+
+
+def sealed(plain: bytes, salt: bytes, secret: bytes, key_id: bytes) -> bytes:
+    """Write one record of RFC 8188 (`aes128gcm`), its header first."""
+    key = _hkdf(salt, secret, b"Content-Encoding: aes128gcm\0", 16)
+    nonce = _hkdf(salt, secret, b"Content-Encoding: nonce\0", 12)
+    header = salt + MAX_BODY_BYTES.to_bytes(4, "big") + bytes([len(key_id)]) + key_id
+    return header + AESGCM(key).encrypt(nonce, plain + _LAST_RECORD, None)
 
 
 def new_private_key(entropy: bytes) -> str:
@@ -65,7 +77,7 @@ def public_key(private: str) -> str:
     key = key_of(private)
     if key is None:
         raise ValueError("The key was checked when it was set up")
-    return to_base64(key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint))
+    return to_base64(_point(key))
 
 
 def to_base64(raw: bytes) -> str:
@@ -110,3 +122,13 @@ def _scalar(entropy: bytes) -> int:
     """Take a private key from random bytes; one in four thousand million has to be brought in."""
     scalar = int.from_bytes(entropy, "big")
     return scalar if 0 < scalar < _ORDER else scalar % (_ORDER - 1) + 1
+
+
+def _point(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+
+def _hkdf(salt: bytes, secret: bytes, info: bytes, length: int) -> bytes:
+    """Derive a key as RFC 5869 says, for lengths of one block at most."""
+    pseudo_random = hmac.digest(salt, secret, "sha256")
+    return hmac.digest(pseudo_random, info + b"\1", "sha256")[:length]

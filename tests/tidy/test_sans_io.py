@@ -22,6 +22,11 @@ def sans_io_modules() -> list[Path]:
     return found
 
 
+def named(module: Path) -> str:
+    """What a module is called: a package by its own name."""
+    return module.parent.name if module.stem == "__init__" else module.stem
+
+
 def own_tests(module: Path) -> list[str]:
     """Test files named after a module, or after the package that it is a part of."""
     names = {module.parent.name} | ({module.stem} - {"__init__"})
@@ -34,5 +39,5 @@ def own_tests(module: Path) -> list[str]:
 
 @pytest.mark.parametrize("module", sans_io_modules(), ids=name_of)
 def test_a_module_without_io_has_its_own_test_file(module: Path) -> None:
-    same_name = Counter(each.stem for each in sans_io_modules())[module.stem]
+    same_name = Counter(map(named, sans_io_modules()))[named(module)]
     assert len(own_tests(module)) >= same_name

@@ -30,7 +30,7 @@ class UnknownError(Exception):
     """The request was written, and no answer came."""
 
 
-class _Connection(jh2.connection.H2Connection):
+class _Connection(jh2.connection.H2Connection):  # type: ignore[misc] # it has no types
     """The library takes a connection for closed after GOAWAY, though open streams go on."""
 
     def _receive_goaway_frame(self, frame: Any) -> tuple[list[Any], list[Any]]:
@@ -75,7 +75,7 @@ class Http2Client(asyncio.Protocol):
         parts = urlsplit(url)
         loop = asyncio.get_running_loop()
         _, made = await loop.create_connection(
-            lambda: cls(parts.netloc), parts.hostname, parts.port, ssl=context
+            lambda: cls(parts.netloc), parts.hostname or "", parts.port or 443, ssl=context
         )
         return made
 

@@ -61,6 +61,6 @@ def test_what_android_overrides_in_the_frame_stays_common_for_the_others() -> No
 
 
 def test_a_message_that_only_android_shows_is_not_shown_elsewhere() -> None:
-    android = {"notification": {"title": "t"}}
+    android: dict[str, object] = {"notification": {"title": "t"}}
     message = Message("", Notification("t"), platforms=Platforms(android=android))
     assert unpack(message_frame(message, ID, 1, 2), pack(message)).notification is None

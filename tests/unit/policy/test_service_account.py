@@ -52,9 +52,10 @@ def test_a_grant_is_read_and_nonsense_is_none() -> None:
     assert read_grant(b"<html>").access_token == ""
 
 
-@pytest.mark.parametrize("text", ["", "x", pem(ec_key())])
+@pytest.mark.parametrize("text", ["", "x"])
 def test_what_is_no_rsa_key_is_none(text: str) -> None:
     assert rsa_key(text) is None
+    assert rsa_key(pem(ec_key())) is None
 
 
 def test_a_service_account_shows_no_key() -> None:
