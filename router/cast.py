@@ -17,7 +17,6 @@ from router.model.audience import Audience, AudienceKind
 from router.model.cast import Accepted, CastEnvelope, CastResult, Spreading
 from router.model.errors import (
     ErrorCode,
-    FieldViolation,
     PushError,
     StoreOutcomeUnknownError,
     StoreUnavailableError,
@@ -26,9 +25,7 @@ from router.model.ids import ENTROPY_BYTES, MessageId, ProjectId, new_cast_id
 from router.model.lane import LANE_OF, slowest
 from router.model.message import Message, ReceiptMode
 from router.model.status import MessageStatus
-from router.policy.delivery import lifetime
-from router.policy.frame import message_frame, payload_bytes
-from router.policy.limits import payload_violation, schedule_violation
+from router.policy.intake import take_in
 from router.spread import Spreader
 from router.store.casts import Casts
 from router.store.link import Reply
@@ -187,31 +184,20 @@ class Caster:
     def _envelope(self, project: ProjectId, casting: Casting) -> CastEnvelope:
         """Fix everything that is stored: id, times, frame."""
         message, audience, now_ms = casting.message, casting.audience, self._now_ms()
-        if (late := schedule_violation(message.send_at_ms, now_ms)) is not None:
-            raise _invalid(late)
         partition, entropy = audience.partition(project), self._entropy(ENTROPY_BYTES)
         quiet = message.receipts is not ReceiptMode.DEVICE
         identifier = new_cast_id(partition, now_ms, entropy, quiet=quiet)
-        times = lifetime(now_ms, message.ttl_ms, message.send_at_ms)
-        sent_ms = times.send_at_ms or times.accepted_ms
-        try:
-            frame = message_frame(message, identifier, sent_ms, times.expires_ms)
-        except UnicodeEncodeError as error:
-            accepted = "text in Unicode; half of a surrogate pair is none"
-            raise _invalid(FieldViolation("message", accepted)) from error
-        if (large := payload_violation(payload_bytes(message))) is not None:
-            raise _invalid(large)
+        taken = take_in(message, identifier, now_ms)
         return CastEnvelope(
             project=project,
             audience=audience,
             message=identifier,
-            frame=frame,
-            now_ms=times.accepted_ms,
-            # The store knows a TTL of 0 by this, for a scheduled message too.
-            expires_ms=times.expires_ms if message.ttl_ms else times.accepted_ms,
+            frame=taken.frame,
+            now_ms=now_ms,
+            expires_ms=taken.expires_ms,
             collapse_key=message.collapse_key,
             lane=LANE_OF[message.priority],
-            send_at_ms=times.send_at_ms,
+            send_at_ms=taken.send_at_ms,
             idempotency_key=casting.idempotency_key,
             idempotency_digest=casting.digest,
             label=message.label,
@@ -244,8 +230,3 @@ def _refusal(result: CastResult, audience: Audience) -> PushError:
         ErrorCode.UNREGISTERED,
         f"message.{audience.kind.value}: has no registered device. Nothing was accepted.",
     )
-
-
-def _invalid(violation: FieldViolation) -> PushError:
-    message = f"{violation.field}: {violation.description}"
-    return PushError(ErrorCode.INVALID_ARGUMENT, message, violations=(violation,))

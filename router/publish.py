@@ -12,7 +12,6 @@ import msgspec
 
 from router.model.errors import (
     ErrorCode,
-    FieldViolation,
     PushError,
     QuotaExceededError,
     StoreOutcomeUnknownError,
@@ -33,9 +32,7 @@ from router.model.message import Message
 from router.model.selection import encode_selection
 from router.model.status import MessageStatus
 from router.model.topic import Published, PublishResult, TopicEnvelope
-from router.policy.delivery import lifetime
-from router.policy.frame import message_frame, payload_bytes
-from router.policy.limits import payload_violation, schedule_violation
+from router.policy.intake import take_in
 from router.policy.rates import SECOND_US
 from router.routing import Routing
 from router.store.link import Reply
@@ -169,40 +166,24 @@ class Publisher:
     def _envelope(self, project: ProjectId, publication: Publication) -> TopicEnvelope:
         """Fix everything that is stored: id, times, frame."""
         message, topic, now_ms = publication.message, publication.topic, self._now_ms()
-        if (late := schedule_violation(message.send_at_ms, now_ms)) is not None:
-            raise _invalid(late)
         identifier = new_topic_message_id(
             partition_of_topic(project, topic), now_ms, self._entropy(ENTROPY_BYTES)
         )
-        times = lifetime(now_ms, message.ttl_ms, message.send_at_ms)
-        sent_ms = times.send_at_ms or now_ms
-        try:
-            frame = message_frame(message, identifier, sent_ms, times.expires_ms)
-        except UnicodeEncodeError as error:
-            accepted = "text in Unicode; half of a surrogate pair is none"
-            raise _invalid(FieldViolation("message", accepted)) from error
-        if (large := payload_violation(payload_bytes(message))) is not None:
-            raise _invalid(large)
+        taken = take_in(message, identifier, now_ms)
         return TopicEnvelope(
             project=project,
             topic=topic,
             message=identifier,
-            frame=frame,
+            frame=taken.frame,
             now_ms=now_ms,
-            # The store knows a TTL of 0 by this, for a scheduled message too.
-            expires_ms=times.expires_ms if message.ttl_ms else now_ms,
+            expires_ms=taken.expires_ms,
             receipts=message.receipts,
             collapse_key=message.collapse_key,
             lane=LANE_OF[message.priority],
             selection=encode_selection(message.selection),
-            send_at_ms=times.send_at_ms,
+            send_at_ms=taken.send_at_ms,
             idempotency_key=publication.idempotency_key,
             idempotency_digest=publication.digest,
             label=message.label,
             rate=publication.rate,
         )
-
-
-def _invalid(violation: FieldViolation) -> PushError:
-    message = f"{violation.field}: {violation.description}"
-    return PushError(ErrorCode.INVALID_ARGUMENT, message, violations=(violation,))

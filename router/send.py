@@ -1,7 +1,8 @@
 """From a valid message to a stored one.
 
 Before: `gateway.api.resources.messages`. After: `router.store.mailbox` with its `enqueue`, then
-`router.routing` where the device is connected. The device frame is encoded here, once.
+`router.routing` where the device is connected. The device frame is encoded here
+(`router.policy.intake`), once.
 """
 
 import asyncio
@@ -14,7 +15,6 @@ import structlog
 
 from router.model.errors import (
     ErrorCode,
-    FieldViolation,
     PushError,
     QuotaExceededError,
     StoreOutcomeUnknownError,
@@ -25,7 +25,6 @@ from router.model.ids import (
     ENTROPY_BYTES,
     MessageId,
     ProjectId,
-    Token,
     is_cast,
     is_topic_message,
     new_message_id,
@@ -35,11 +34,9 @@ from router.model.ids import (
 from router.model.lane import LANE_OF, slowest
 from router.model.limits import UNLIMITED, Limit, Rate
 from router.model.mailbox import Enqueued, EnqueueResult, Envelope
-from router.model.message import MAX_PAYLOAD_BYTES, Message, ReceiptMode
+from router.model.message import Message, ReceiptMode
 from router.model.status import MessageStatus
-from router.policy.delivery import Lifetime, lifetime
-from router.policy.frame import message_frame, payload_bytes
-from router.policy.limits import payload_violation, schedule_violation
+from router.policy.intake import take_in
 from router.policy.rates import SECOND_US
 from router.policy.retry import Backoff
 from router.routing import Routing
@@ -50,8 +47,6 @@ from router.telemetry.metrics import Metrics
 
 MAX_WITHDRAWALS: Final = 10_000
 """Messages of unknown outcome that are remembered while the store is away."""
-_MOST_JSON_PER_BYTE: Final = 6
-"""A byte of msgpack is at most `\\u0000` in JSON: only large frames need to be measured."""
 _RETRY: Final = Backoff(base_s=0.05, cap_s=1.0)
 
 Retract = Callable[[ProjectId, MessageId], Awaitable[MessageStatus | None]]
@@ -206,12 +201,26 @@ class Sender:
         if token is None:
             raise _unregistered()
         now_ms = self._now_ms()
-        if (late := schedule_violation(message.send_at_ms, now_ms)) is not None:
-            raise _invalid(late)
         new_id = new_message_id if message.receipts is ReceiptMode.DEVICE else new_quiet_message_id
         identifier = new_id(token.partition, now_ms, self._entropy(ENTROPY_BYTES))
-        times = lifetime(now_ms, message.ttl_ms, message.send_at_ms)
-        return _packed(project, item, token, identifier, times)
+        taken = take_in(message, identifier, now_ms)
+        return Envelope(
+            project=project,
+            partition=token.partition,
+            device=token.device,
+            nonce=token.nonce,
+            message=identifier,
+            frame=taken.frame,
+            now_ms=now_ms,
+            expires_ms=taken.expires_ms,
+            priority=message.priority,
+            collapse_key=message.collapse_key,
+            send_at_ms=taken.send_at_ms,
+            idempotency_key=item.idempotency_key,
+            idempotency_digest=item.digest,
+            label=message.label,
+            rate=item.rate,
+        )
 
     def _settle(self, envelope: Envelope, enqueued: Enqueued) -> MessageId:
         """Turn what the store says into an id or an error, and hint to the device's shard."""
@@ -268,48 +277,6 @@ class Sender:
             self._doubtful.popleft()
         if not self._doubtful:
             self._doubt.clear()
-
-
-def _packed(
-    project: ProjectId, item: Item, token: Token, identifier: MessageId, times: Lifetime
-) -> Envelope:
-    message = item.message
-    sent_ms = times.send_at_ms or times.accepted_ms
-    try:
-        body = message_frame(message, identifier, sent_ms, times.expires_ms)
-    except UnicodeEncodeError as error:
-        accepted = "text in Unicode; half of a surrogate pair is none"
-        raise _invalid(FieldViolation("message", accepted)) from error
-    if len(body) * _MOST_JSON_PER_BYTE > MAX_PAYLOAD_BYTES:
-        _check_size(message)
-    return Envelope(
-        project=project,
-        partition=token.partition,
-        device=token.device,
-        nonce=token.nonce,
-        message=identifier,
-        frame=body,
-        now_ms=times.accepted_ms,
-        # The store knows a TTL of 0 by this, for a scheduled message too.
-        expires_ms=times.expires_ms if message.ttl_ms else times.accepted_ms,
-        priority=message.priority,
-        collapse_key=message.collapse_key,
-        send_at_ms=times.send_at_ms,
-        idempotency_key=item.idempotency_key,
-        idempotency_digest=item.digest,
-        label=message.label,
-        rate=item.rate,
-    )
-
-
-def _check_size(message: Message) -> None:
-    if (large := payload_violation(payload_bytes(message))) is not None:
-        raise _invalid(large)
-
-
-def _invalid(violation: FieldViolation) -> PushError:
-    message = f"{violation.field}: {violation.description}"
-    return PushError(ErrorCode.INVALID_ARGUMENT, message, violations=(violation,))
 
 
 def _unregistered() -> PushError:
