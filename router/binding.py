@@ -3,7 +3,8 @@
 Before: `router.registration`, or a worker where a change was cut short. After:
 `router.store.members`. The mailbox is what is true. The list may name a device too many, and never
 lacks one for long: an entry is made before the mailbox says so, made again after, and a timer in
-the device's partition stands in between.
+the device's partition stands in between. What the mailbox holds for another user goes: who signs in
+next must not read it.
 """
 
 import contextlib
@@ -58,7 +59,9 @@ class Bindings:
             )
 
     async def bind(self, project: ProjectId, user: str, device: DeviceId) -> bool:
-        """Say in the mailbox whose device it is, empty for nobody's, and keep the lists right.
+        """Say in the mailbox whose device it is, empty for nobody's, and keep the rest right.
+
+        Lists, and messages to the user before that wait.
 
         Returns:
             Whether the project has the device.
@@ -72,7 +75,8 @@ class Bindings:
             return False
         if user:
             await self._add(project, user, device, 0)
-            await self._members.bound(device, now_ms)
+        await self._members.leave(device, now_ms)
+        await self._members.bound(device, now_ms)
         if before and before != user:
             await self.drop(project, before, device)
         return True
@@ -113,6 +117,7 @@ class Bindings:
         (holder,) = await self._members.holders([device])
         if holder.project and holder.user:
             await self._add(ProjectId(holder.project), holder.user, device, 0)
+        await self._members.leave(device, now_ms)
         await self._members.bound(device, now_ms)
 
     async def _add(self, project: ProjectId, user: str, device: DeviceId, limit: int) -> bool:

@@ -130,8 +130,12 @@ class Caster:
         found = await self._spreader.cancel(project, message)
         return None if found is None else await self.status(found)
 
-    async def check(self, project: ProjectId, audience: Audience) -> None:
+    async def check(
+        self, project: ProjectId, audience: Audience, send_at_ms: int | None = None
+    ) -> None:
         """Check that a message would be accepted, as far as its target goes.
+
+        A scheduled one may have no devices yet.
 
         Raises:
             PushError: as `cast`.
@@ -139,7 +143,7 @@ class Caster:
         members = await self._members.listed(project, audience)
         if members is None and audience.kind is AudienceKind.GROUP:
             raise _refusal(CastResult.NO_GROUP, audience)
-        if not members:
+        if not members and (send_at_ms or 0) <= self._now_ms():
             raise _refusal(CastResult.NO_DEVICES, audience)
 
     async def _accepted(self, envelope: CastEnvelope, reply: asyncio.Future[Reply]) -> Spreading:

@@ -82,8 +82,10 @@ class Spreader:
             StoreUnavailableError: the store is away; a worker goes on when the timer is due.
         """
         if not spreading.cancelled:
-            await self._put(spreading, urgent=urgent)
-            if await self._casts.spread_done(spreading.message, self._now_ms()):
+            reached = await self._put(spreading, urgent=urgent) or await self._casts.has_copies(
+                spreading.message, [member.device for member in spreading.members]
+            )
+            if await self._casts.spread_done(spreading.message, self._now_ms(), reached=reached):
                 return
         await self._take_back(spreading)
         await self._casts.spread_done(spreading.message, self._now_ms(), taken_back=True)
@@ -107,8 +109,11 @@ class Spreader:
                 await call
         return found
 
-    async def _put(self, spreading: Spreading, *, urgent: bool = False) -> None:
+    async def _put(self, spreading: Spreading, *, urgent: bool = False) -> bool:
         """Enqueue every copy through one pipeline, and hint to the shards.
+
+        Returns:
+            Whether one of the devices is a member still.
 
         Raises:
             PushError: the store did not take one of them.
@@ -134,6 +139,7 @@ class Spreader:
         for result in results:
             if isinstance(result, PushError):
                 raise result
+        return len(stale) < len(results)
 
     async def _settle(
         self, spreading: Spreading, envelope: Envelope, reply: asyncio.Future[Reply]

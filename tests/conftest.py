@@ -50,5 +50,5 @@ def fresh_store_url() -> Iterator[str]:
 @pytest.fixture
 async def store(store_url: str) -> AsyncIterator[Store]:
     """Open a store on the shared server."""
-    async with opened_store(store_url) as opened:
+    async with opened_store(store_url, deadline_s=20.0) as opened:
         yield opened

@@ -5,6 +5,7 @@ Before: `router.cast`, `router.spread`. After: `lua/<function>.lua`. The copies 
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final, cast
 
 from router.model.audience import Audience, AudienceKind, parse_target
@@ -136,15 +137,18 @@ class Casts:
         )
 
     async def spread_done(
-        self, message: MessageId, now_ms: int, *, taken_back: bool = False
+        self, message: MessageId, now_ms: int, *, taken_back: bool = False, reached: bool = True
     ) -> bool:
-        """Note that all copies are made, or taken back; False where they are to be taken back."""
+        """Note that all copies are made, or taken back; False where they are to be taken back.
+
+        It ends as dropped where it reached nobody: whoever was listed is no member any more.
+        """
         partition = partition_of_message(message)
         return bool(
             await self._store.batch.fcall(
                 self._function("spread_done"),
-                (keys.timers(partition), keys.message(message)),
-                (message, int(taken_back), now_ms, self._retention_ms),
+                (keys.timers(partition), keys.outbox(partition), keys.message(message)),
+                (message, int(taken_back), int(reached), now_ms, self._retention_ms),
             )
         )
 
@@ -171,6 +175,12 @@ class Casts:
             (message, project, now_ms, now_ms + self._again_ms, self._retention_ms),
         )
         return read_status(message, reply)
+
+    async def has_copies(self, message: MessageId, devices: Sequence[DeviceId]) -> bool:
+        """Tell whether the message entered one of these mailboxes, as far as that is kept."""
+        batch = self._store.batch
+        asked = [batch.call("EXISTS", keys.message(kept_as(message, one))) for one in devices]
+        return any([await reply for reply in asked])
 
     async def copies(self, status: MessageStatus) -> tuple[MessageStatus, ...]:
         """Read where a message stands for each of its devices, as far as that is kept."""

@@ -56,6 +56,7 @@ class Members:
         self._store = store
         self._function = store.library.function
         self._settle_ms = store.options.ack_timeout_ms
+        self._retention_ms = store.options.retention_ms
 
     # Either kind.
 
@@ -112,7 +113,7 @@ class Members:
     async def bind(
         self, project: ProjectId, device: DeviceId, user: str, now_ms: int
     ) -> UserName | None:
-        """Set or clear the user in a mailbox, and a timer that looks after the list.
+        """Set or clear the user in a mailbox, and a timer that looks after list and messages.
 
         Returns:
             The user before, empty for none; None where the project has no such device.
@@ -125,6 +126,16 @@ class Members:
             )
         )
         return UserName(text(reply[1])) if reply[0] else None
+
+    async def leave(self, device: DeviceId, now_ms: int) -> None:
+        """Drop what a mailbox holds of messages to users whose the device is not."""
+        after: Reply = b"0"
+        while after is not None:
+            after = await self._store.batch.fcall(
+                self._function("leave"),
+                keys.of_device(device),
+                (device, cast("bytes", after), now_ms, self._retention_ms),
+            )
 
     async def bound(self, device: DeviceId, now_ms: int) -> None:
         """Remove the timer that a `bind` at `now_ms` or before has set."""

@@ -129,7 +129,7 @@ async def callback_stage(url: str, **settings: Any) -> AsyncIterator[CallbackSta
     chosen = msgspec.structs.replace(
         Settings(store_url=url, callback_allow_private=True, callback_timeout_s=2.0), **settings
     )
-    async with opened_store(url) as store:
+    async with opened_store(url, deadline_s=20.0) as store:
         yield CallbackStage(store, chosen)
 
 

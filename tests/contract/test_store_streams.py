@@ -202,25 +202,27 @@ async def test_a_shard_lives_as_long_as_its_lease(store: Store) -> None:
     assert alive not in await leases.shards()
 
 
-async def test_workers_share_partitions_by_lease(store: Store) -> None:
-    leases, timers = Leases(store), Timers(store)
-    mine, other = unique("w"), unique("w")
-    await leases.worker_renew(mine, 1000, 500)
-    await leases.worker_renew(other, 1000, 5000)
-    assert {mine, other} <= set(await leases.workers(1400, 1000))
-    assert mine not in await leases.workers(1600, 1000)
-    await leases.worker_drop(other)
-    assert other not in await leases.workers(1600, 1000)
+async def test_workers_share_partitions_by_lease(fresh_store_url: str) -> None:
+    # On a store of its own: another test may hold the lease of the partition.
+    async with opened_store(fresh_store_url) as store:
+        leases, timers = Leases(store), Timers(store)
+        mine, other = unique("w"), unique("w")
+        await leases.worker_renew(mine, 1000, 500)
+        await leases.worker_renew(other, 1000, 5000)
+        assert {mine, other} <= set(await leases.workers(1400, 1000))
+        assert mine not in await leases.workers(1600, 1000)
+        await leases.worker_drop(other)
+        assert other not in await leases.workers(1600, 1000)
 
-    partition = Partition("3f")
-    assert await leases.partition_acquire(partition, mine, 60_000)
-    assert await leases.partition_acquire(partition, mine, 60_000)
-    assert not await leases.partition_acquire(partition, other, 60_000)
-    await leases.partition_release(partition, other)
-    assert await timers.due(partition, other, 2**50, 10) == []
-    await leases.partition_release(partition, mine)
-    assert await leases.partition_acquire(partition, other, 60_000)
-    await leases.partition_release(partition, other)
+        partition = Partition("3f")
+        assert await leases.partition_acquire(partition, mine, 60_000)
+        assert await leases.partition_acquire(partition, mine, 60_000)
+        assert not await leases.partition_acquire(partition, other, 60_000)
+        await leases.partition_release(partition, other)
+        assert await timers.due(partition, other, 2**50, 10) == []
+        await leases.partition_release(partition, mine)
+        assert await leases.partition_acquire(partition, other, 60_000)
+        await leases.partition_release(partition, other)
 
 
 async def test_a_timer_stands_until_it_is_done_and_was_not_set_anew(fresh_store_url: str) -> None:

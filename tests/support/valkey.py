@@ -122,9 +122,12 @@ def make_store(options: StoreOptions) -> Store:
 
 
 @contextlib.asynccontextmanager
-async def opened_store(url: str) -> AsyncIterator[Store]:
-    """Open a store with default options, and wait until it answers."""
-    async with make_store(StoreOptions(url=url)) as store:
+async def opened_store(url: str, deadline_s: float = 2.0) -> AsyncIterator[Store]:
+    """Open a store with default options, and wait until it answers.
+
+    Where the server runs all through a test, a long deadline keeps a busy machine from failing it.
+    """
+    async with make_store(StoreOptions(url=url, deadline_s=deadline_s)) as store:
         async with asyncio.timeout(_START_S):
             await store.ping()
         yield store

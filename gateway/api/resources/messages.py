@@ -309,7 +309,7 @@ class _Handlers:
         if message.log is not None:
             return
         if message.audience is not None:
-            await self._caster.check(project, message.audience)
+            await self._caster.check(project, message.audience, message.send_at_ms)
             return
         token = parse_token(message.token)
         device = None if token is None else await self._mailboxes.device(token.device)

@@ -26,6 +26,9 @@ if call('HSETNX', status, 'i', head) == 0 then
 end
 if label ~= '' then call('HSET', status, 'l', label) end
 if paid then call('HSET', mailbox, 'rt', paid) end
+if proof ~= known[2] and string.sub(proof, 1, 2) == 'u:' then
+  call('HSET', status, 'u', string.sub(proof, 3))
+end
 call('PEXPIRE', status, expires - now + retention)
 if idempotency then
   call('SET', idempotency, digest .. '|' .. message, 'PX', IDEMPOTENCY_MS)
