@@ -17,6 +17,7 @@ from router.model.audience import Audience, AudienceKind
 from router.model.cast import Accepted, CastEnvelope, CastResult, Spreading
 from router.model.errors import (
     ErrorCode,
+    FieldViolation,
     PushError,
     StoreOutcomeUnknownError,
     StoreUnavailableError,
@@ -34,6 +35,12 @@ from router.store.pipelined import pipelined
 
 _AT_ONCE: Final = 500
 """Copies on their way to the store before the next messages of a batch are begun."""
+
+MAX_COPIES: Final = 5_000
+"""Copies that the messages of one request make at the most: 500 messages to 500 devices each would
+keep the store and the API process from all others for many seconds."""
+_FEW: Final = 5
+"""So many messages need no count before they are accepted: no list is longer than 1000."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -58,6 +65,7 @@ class Caster:
         entropy: gives so many random bytes.
         withdraw: takes back, later, what may have been stored although its sender heard that
             nothing was (`router.send`).
+        max_copies: that the messages of one request make.
     """
 
     def __init__(
@@ -68,6 +76,7 @@ class Caster:
         now_ms: Callable[[], int],
         entropy: Callable[[int], bytes],
         withdraw: Callable[[ProjectId, MessageId], None],
+        max_copies: int = MAX_COPIES,
     ) -> None:
         self._casts = casts
         self._members = members
@@ -75,6 +84,7 @@ class Caster:
         self._now_ms = now_ms
         self._entropy = entropy
         self._withdraw = withdraw
+        self._max_copies = max_copies
 
     async def cast(self, project: ProjectId, casting: Casting) -> MessageId:
         """Store one message; once this returns it is accepted.
@@ -94,11 +104,50 @@ class Caster:
     ) -> list[MessageId | PushError]:
         """Store several messages: one pipeline accepts them, then their copies follow in order.
 
-        They are as urgent as the least urgent of them: none overtakes those before it.
+        They are as urgent as the least urgent of them: none overtakes those before it. From the
+        first on that would make too many copies, they are refused (INVALID_ARGUMENT).
 
         Returns:
             For each, in order, its id or its own error.
         """
+        try:
+            fitting = await self._fitting(project, castings)
+        except StoreUnavailableError as error:
+            return [error] * len(castings)
+        taken = await self._cast_all(project, castings[:fitting])
+        return [*taken, *(self._too_many(one.audience) for one in castings[fitting:])]
+
+    async def _fitting(self, project: ProjectId, castings: Sequence[Casting]) -> int:
+        """Tell how many of the messages, the first ones first, do not make too many copies.
+
+        A scheduled one makes its copies in a worker, when it is due.
+        """
+        if len(castings) <= _FEW:
+            return len(castings)
+        sizes = await self._members.sizes(project, {one.audience for one in castings})
+        copies, now_ms = 0, self._now_ms()
+        for index, one in enumerate(castings):
+            if (one.message.send_at_ms or 0) <= now_ms:
+                copies += sizes[one.audience]
+            if copies > self._max_copies:
+                return index
+        return len(castings)
+
+    def _too_many(self, audience: Audience) -> PushError:
+        accepted = (
+            f"the messages of one request go to {self._max_copies} devices of users and groups at "
+            "the most, and with this one it would be more: send it in another request"
+        )
+        field = f"message.{audience.kind.value}"
+        return PushError(
+            ErrorCode.INVALID_ARGUMENT,
+            f"{field}: {accepted}",
+            violations=(FieldViolation(field, accepted),),
+        )
+
+    async def _cast_all(
+        self, project: ProjectId, castings: Sequence[Casting]
+    ) -> list[MessageId | PushError]:
         urgent = slowest(one.message.priority for one in castings).urgent
 
         def begin(casting: Casting) -> tuple[CastEnvelope, asyncio.Future[Reply]]:

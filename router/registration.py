@@ -112,7 +112,7 @@ class Registration:
                 QUOTA_EXCEEDED, the user has too many devices.
             StoreUnavailableError: the store is away. A repeat with the same id may then need proof.
         """
-        _refuse(_violations(spec))
+        await self.check(project, spec, proved=proved)
         device = (
             DeviceId(spec.device_id)
             if spec.device_id
@@ -135,13 +135,39 @@ class Registration:
             nonce=token.nonce,
         )
         hashed = secret_hash(credential)
-        if not await self._mailboxes.register(record, token.nonce, hashed, now_ms):
-            if not proved:
-                raise _taken()
-            await self._register_anew(project, spec, token, hashed)
-        elif spec.user:
-            await self._bindings.bind(project, spec.user, device)
+        if await self._mailboxes.register(record, token.nonce, hashed, now_ms):
+            if spec.user:
+                await self._bindings.bind(project, spec.user, device)
+        elif not (proved and await self._register_anew(project, spec, token, hashed)):
+            await self._release(project, spec.user, device)
+            raise _taken()
         return Registered(device, str(token), credential)
+
+    async def check(self, project: ProjectId, spec: DeviceSpec, *, proved: bool = False) -> None:
+        """Refuse what `register` would refuse: before it costs the user a place, or a user token.
+
+        Raises:
+            PushError: as `register`, except for QUOTA_EXCEEDED.
+            StoreUnavailableError: the store is away.
+        """
+        _refuse(_violations(spec))
+        found = await self._mailboxes.device(DeviceId(spec.device_id)) if spec.device_id else None
+        if found is not None and not (proved and found.project == project):
+            raise _taken()
+
+    async def check_update(
+        self, project: ProjectId, device: DeviceId, changes: DeviceChanges
+    ) -> None:
+        """Refuse what `update` would refuse, as `check` does.
+
+        Raises:
+            PushError: as `update`, except for QUOTA_EXCEEDED.
+            StoreUnavailableError: the store is away.
+        """
+        _refuse(_change_violations(changes))
+        found = await self._mailboxes.device(device)
+        if found is None or found.project != project:
+            raise _unknown()
 
     async def update(self, project: ProjectId, device: DeviceId, changes: DeviceChanges) -> Device:
         """Change what is known of a device.
@@ -151,10 +177,13 @@ class Registration:
                 the user has too many devices.
             StoreUnavailableError: the store is away; the change may have been made.
         """
-        _refuse(_change_violations(changes))
-        if changes.user is not None:
+        if changes.user is None:
+            _refuse(_change_violations(changes))
+        else:
+            await self.check_update(project, device, changes)
             await self._bindings.reserve(project, changes.user, device)
             if not await self._bindings.bind(project, changes.user, device):
+                await self._release(project, changes.user, device)
                 raise _unknown()
         found, route = await self._mailboxes.update(
             device, project, _changed(changes), self._now_ms()
@@ -198,24 +227,33 @@ class Registration:
 
     async def _register_anew(
         self, project: ProjectId, spec: DeviceSpec, token: Token, credential_hash: str
-    ) -> None:
+    ) -> bool:
         """Change the record, then void both secrets; each step may be repeated.
 
         The credential goes last: until then the caller can prove itself with the old one and
         repeat the whole.
+
+        Returns:
+            Whether the project has the device.
         """
         changes = _changed(_everything(spec))
         device = token.device
         if (await self._mailboxes.update(device, project, changes, self._now_ms()))[0] is None:
-            raise _taken()
+            return False
         await self._bindings.bind(project, spec.user, device)
         known, route = await self._rotate(project, token)
         if not known:
-            raise _taken()
+            return False
         await self._mailboxes.renew_credential(device, project, credential_hash)
         if route is not None:
             # Whoever connected with the void credential must not stay.
             self._routing.hint(route, Unregister(device, route.epoch))
+        return True
+
+    async def _release(self, project: ProjectId, user: str, device: DeviceId) -> None:
+        """Give back the place that was reserved for a device which did not become the user's."""
+        if user:
+            await self._bindings.drop(project, user, device)
 
     async def _rotate(self, project: ProjectId, token: Token) -> tuple[bool, Route | None]:
         return await self._mailboxes.rotate(token.device, project, token.nonce, self._now_ms())

@@ -6,7 +6,7 @@ partitions, so a list may hold more than is true, never less for long: who meets
 removes it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple, cast
 
 from router.model.audience import Audience
@@ -67,6 +67,14 @@ class Members:
         entries = zip(words[::2], words[1::2], strict=True)
         found = [Member(DeviceId(device), stamp) for device, stamp in entries if device != _MADE]
         return found if flat else None
+
+    async def sizes(
+        self, project: ProjectId, audiences: Collection[Audience]
+    ) -> dict[Audience, int]:
+        """Count the entries of lists, stale ones too, and of a group one more."""
+        batch = self._store.batch
+        asked = [(one, batch.call("HLEN", members_key(project, one))) for one in audiences]
+        return {one: cast("int", await reply) for one, reply in asked}
 
     async def holders(self, devices: Sequence[DeviceId]) -> list[Holder]:
         """Read what the mailboxes of devices say, in order."""

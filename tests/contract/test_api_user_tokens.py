@@ -8,6 +8,8 @@ import jwt
 import pytest
 
 from gateway.api.projects_service import CreatedProject
+from gateway.api.user_tokens import LEEWAY_S
+from router.model.errors import PushError
 from tests.contract.api_server import Answer, Api, running_api
 
 
@@ -134,6 +136,36 @@ async def test_a_token_with_an_id_is_good_for_one_use(site: Site) -> None:
     lasting = site.token()
     for _ in range(2):
         assert (await site.register(user_token=lasting)).status == 201
+
+
+async def test_a_token_that_was_used_at_its_last_moment_is_not_taken_where_a_clock_is_behind(
+    site: Site,
+) -> None:
+    tokens, used_ms = site.api.services.user_tokens, round(time.time() * 1000)
+    token = site.token(jti="1", exp=used_ms / 1000 - LEEWAY_S + 0.001)
+    assert await tokens.user_of(site.project, token, "a", used_ms) == "anna"
+    project_keys = await site.api.services.store.batch.call("KEYS", f"*{site.project}:jti:*")
+    assert isinstance(project_keys, list)
+    (key,) = project_keys
+    assert isinstance(key, bytes)
+    left_ms = await site.api.services.store.batch.call("PTTL", key)
+    assert isinstance(left_ms, int)
+    # As long as an API whose clock is behind by the leeway takes the token for valid.
+    assert LEEWAY_S * 1000 - 10_000 < left_ms <= LEEWAY_S * 1000 + 1
+    with pytest.raises(PushError, match="used before"):
+        await tokens.user_of(site.project, token, "b", used_ms - LEEWAY_S * 1000)
+
+
+async def test_a_refusal_for_another_reason_does_not_use_a_token_up(site: Site) -> None:
+    token, device = site.token(jti="1"), (await site.register()).json
+    taken = await site.register(user_token=token, device_id=device["device_id"])
+    assert (taken.status, taken.error["status"]) == (409, "ALREADY_EXISTS")
+    assert (await site.register(user_token=token, language="no such")).status == 400
+    assert (await site.patch(device, user_token=token, timezone="Nowhere")).status == 400
+    missing = f"/v1/projects/{site.project}/devices/{'d' * 16}"
+    body = {"user_token": token}
+    assert (await site.api.call("PATCH", missing, body, key=site.api.key)).status == 404
+    assert (await site.patch(device, user_token=token)).status == 200
 
 
 async def test_a_command_that_is_sent_again_is_no_second_use(site: Site) -> None:

@@ -77,6 +77,45 @@ async def test_a_user_has_a_limited_number_of_devices_that_are_really_his(stages
     assert await listed(stages, "ann") == {first.device_id, other.device_id}
 
 
+async def test_what_is_refused_takes_no_place_of_the_user(stages: Stages) -> None:
+    stages.registration._bindings = Bindings(
+        stages.members, stages.clock.now_ms, os.urandom, limit=1
+    )
+    bobs = await registered(stages, "bob")
+    spec = DeviceSpec(platform="python", user="ann", device_id=bobs.device_id)
+    with pytest.raises(PushError) as caught:
+        await stages.registration.register(stages.project, spec)
+    assert caught.value.code is ErrorCode.ALREADY_EXISTS
+    elsewhere = Stages(stages.store)
+    with pytest.raises(PushError) as caught:
+        await elsewhere.registration.register(elsewhere.project, spec, proved=True)
+    assert caught.value.code is ErrorCode.ALREADY_EXISTS
+    with pytest.raises(PushError) as caught:
+        await stages.registration.update(
+            stages.project, DeviceId("d" * 16), DeviceChanges(user="ann")
+        )
+    assert caught.value.code is ErrorCode.NOT_FOUND
+    assert (await listed(stages, "ann"), await listed(elsewhere, "ann")) == (set(), set())
+    # A full list of another user is no reason to hide that the id is taken.
+    await registered(stages, "ann")
+    with pytest.raises(PushError) as caught:
+        await stages.registration.register(stages.project, spec)
+    assert caught.value.code is ErrorCode.ALREADY_EXISTS
+
+
+async def test_one_of_two_registrations_with_an_id_gives_its_place_back(stages: Stages) -> None:
+    device = f"device-{os.urandom(8).hex()}"
+    specs = [DeviceSpec(platform="python", user=user, device_id=device) for user in ("ann", "bob")]
+    outcomes = await asyncio.gather(
+        *(stages.registration.register(stages.project, spec) for spec in specs),
+        return_exceptions=True,
+    )
+    assert sorted(isinstance(one, PushError) for one in outcomes) == [False, True]
+    winner = "ann" if isinstance(outcomes[1], PushError) else "bob"
+    for user in ("ann", "bob"):
+        assert await listed(stages, user) == ({device} if user == winner else set())
+
+
 async def test_a_change_that_was_cut_short_is_finished_by_a_worker(stages: Stages) -> None:
     device = await registered(stages, "ann")
     now_ms = stages.clock.now_ms()

@@ -5,7 +5,7 @@ import os
 import msgspec
 import pytest
 
-from router.cast import Casting
+from router.cast import Caster, Casting
 from router.groups import Groups
 from router.model.audience import Audience, AudienceKind
 from router.model.errors import ErrorCode, PushError
@@ -304,3 +304,24 @@ async def test_a_message_that_is_short_lived_needs_no_second_look(stages: Stages
     message = await stages.caster.cast(stages.project, casting())
     timers = keys.timers(USER.partition(stages.project))
     assert await stages.store.batch.call("ZSCORE", timers, f"keep:{message}") is None
+
+
+async def test_a_request_makes_a_bounded_number_of_copies(stages: Stages) -> None:
+    devices = [await of_user(stages) for _ in range(2)]
+    caster = Caster(
+        stages.casts,
+        stages.members,
+        stages.spreader,
+        stages.clock.now_ms,
+        os.urandom,
+        stages.sender.withdraw,
+        max_copies=13,
+    )
+    later = casting(send_at_ms=stages.clock.now_ms() + 60_000)
+    outcomes = await caster.cast_batch(stages.project, [later, *[casting()] * 6, casting(), later])
+    refused = [one for one in outcomes if isinstance(one, PushError)]
+    assert [isinstance(one, PushError) for one in outcomes] == [False] * 7 + [True] * 2
+    assert {one.code for one in refused} == {ErrorCode.INVALID_ARGUMENT}
+    assert {one.violations[0].field for one in refused} == {"message.user"}
+    assert "13 devices" in refused[0].message
+    assert [await held(stages, one) for one in devices] == [outcomes[1:7]] * 2

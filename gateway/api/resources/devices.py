@@ -145,7 +145,7 @@ class _Handlers:
         _refuse_later(body)
         if caller.device is not None and body.device_id != caller.device:
             raise PushError(ErrorCode.PERMISSION_DENIED, "The credential is of another device.")
-        user = await self._user(call, project, body, caller)
+        proved = not caller.client
         spec = DeviceSpec(
             platform=body.platform,
             device_id=body.device_id or "",
@@ -154,9 +154,12 @@ class _Handlers:
             timezone=body.timezone or "",
             region=body.region or "",
             attributes=body.attributes or {},
-            user=user or "",
         )
-        registered = await self._registration.register(project, spec, proved=not caller.client)
+        if body.user_token is not None:  # a refusal must not use it up
+            await self._registration.check(project, spec, proved=proved)
+        user = await self._user(call, project, body, caller)
+        spec = msgspec.structs.replace(spec, user=user or "")
+        registered = await self._registration.register(project, spec, proved=proved)
         return reply(
             NewDevice(
                 device_id=registered.device_id,
@@ -201,7 +204,6 @@ class _Handlers:
         project, device, caller = await self._owned(call)
         body = await call.json(DeviceChange)
         _refuse_later(body)
-        user = await self._user(call, project, body, caller)
         changes = DeviceChanges(
             platform=body.platform,
             app_version=body.app_version,
@@ -209,8 +211,11 @@ class _Handlers:
             timezone=body.timezone,
             region=body.region,
             attributes=body.attributes,
-            user=user,
         )
+        if body.user_token is not None:  # a refusal must not use it up
+            await self._registration.check_update(project, device, changes)
+        user = await self._user(call, project, body, caller)
+        changes = msgspec.structs.replace(changes, user=user)
         return reply(_view(await self._registration.update(project, device, changes)))
 
     async def unregister(self, call: Call) -> Reply:
