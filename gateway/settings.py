@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from gateway.addresses import Clients, parse_proxies
 from gateway.limit_settings import LimitSettings
+from gateway.sealing_keys import ACCEPTED, read_keys
 from gateway.setting_fields import Field, described
 from router.export.checks import violation
 from router.store.link import parse_url
@@ -64,6 +65,13 @@ class Settings(LimitSettings, frozen=True, forbid_unknown_fields=True, kw_only=T
     ] = "local"
     admin_key: Annotated[
         str, Meta(description="Key of the admin calls; empty: made in the data directory.")
+    ] = ""
+    secret_key: Annotated[
+        str,
+        Meta(
+            description="Keys that seal the bridges' credentials, base64 of 32 bytes each, the "
+            "newest first; empty: in the data directory."
+        ),
     ] = ""
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="Lowest level logged.")
@@ -181,7 +189,7 @@ class Settings(LimitSettings, frozen=True, forbid_unknown_fields=True, kw_only=T
     ] = ""
 
 
-SECRETS: Final = frozenset({"admin_key", "export_headers"})
+SECRETS: Final = frozenset({"admin_key", "secret_key", "export_headers"})
 """Settings whose values are never shown."""
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared, not bound
 FILE_NAME: Final = "pushwire.toml"
@@ -217,6 +225,10 @@ def load(
     settings = _convert(_given(flags, config, environ, directory))
     if settings.store_url:
         _check_store_url(settings.store_url)
+    try:
+        read_keys(settings.secret_key)
+    except ValueError:
+        raise SettingsError(f"secret_key: {ACCEPTED}") from None
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise SettingsError("tls_cert and tls_key: give both, or none")
     if settings.device_url and not settings.device_url.startswith(("ws://", "wss://")):

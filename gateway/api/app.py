@@ -23,18 +23,23 @@ from gateway.api.services import Services
 from gateway.api.user_tokens import UserTokens
 from gateway.limit_settings import per_minute
 from gateway.process import Clock, Entropy, RoleContext, opening
+from gateway.sealing_keys import read_keys
 from gateway.settings import Durability, Settings, clients_of
+from router.bridges import discover as discover_bridges
+from router.bridging.directory import Directory
 from router.callbacks.endpoints import Endpoints
 from router.listing import Listing
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import MessageId, ProjectId, is_cast
 from router.model.limits import Limit
 from router.model.status import MessageStatus
+from router.policy.sealing import Keyring
 from router.publish import Publisher
 from router.quotas import Quotas
 from router.registration import Registration
 from router.routing import Routing
 from router.send import Retract, Sender
+from router.store.bridge_credentials import BridgeCredentials
 from router.store.casts import Casts
 from router.store.connection import Store, StoreOptions
 from router.store.dead_letters import Bounds, DeadLetters
@@ -187,21 +192,23 @@ async def services_of(
                 audiences.bindings,
             ),
             listing=_listing(settings, store, clock),
+            bridges=_bridges(settings, store),
             endpoints=_endpoints(settings, store, clock, entropy),
             authenticator=Authenticator(projects, mailboxes, settings.admin_key, clock.monotonic),
             user_tokens=UserTokens(projects),
             quotas=_quotas(settings, store, clock, metrics),
             clients=clients_of(settings),
         )
-        async with _working(sender, routing):
+        async with _working(sender, routing, services.bridges):
             yield services
 
 
 @contextlib.asynccontextmanager
-async def _working(sender: Sender, routing: Routing) -> AsyncIterator[None]:
-    """Withdraw what is doubtful meanwhile, and let hints leave at the end."""
+async def _working(sender: Sender, routing: Routing, bridges: Directory) -> AsyncIterator[None]:
+    """Withdraw what is doubtful and follow the bridges meanwhile; let hints leave at the end."""
     async with asyncio.TaskGroup() as tasks:
         withdrawing = tasks.create_task(sender.run(), name="withdrawals")
+        following = tasks.create_task(bridges.run(), name="bridges")
         try:
             yield
             with contextlib.suppress(TimeoutError):
@@ -209,6 +216,7 @@ async def _working(sender: Sender, routing: Routing) -> AsyncIterator[None]:
                     await routing.flush()
         finally:
             withdrawing.cancel()
+            following.cancel()
 
 
 def _retract(publisher: Publisher, audiences: Audiences) -> Retract:
@@ -246,6 +254,11 @@ def _quotas(settings: Settings, store: Store, clock: Clock, metrics: Metrics) ->
         clock.monotonic,
         metrics,
     )
+
+
+def _bridges(settings: Settings, store: Store) -> Directory:
+    keyring = Keyring(read_keys(settings.secret_key))
+    return Directory(BridgeCredentials(store), discover_bridges(), keyring)
 
 
 def _endpoints(settings: Settings, store: Store, clock: Clock, entropy: Entropy) -> Endpoints:

@@ -9,6 +9,7 @@ from gateway.api.projects_service import ProjectsService
 from gateway.api.user_tokens import UserTokens
 from gateway.process import Clock, Entropy
 from gateway.settings import Settings
+from router.bridging.directory import Directory
 from router.callbacks.endpoints import Endpoints
 from router.listing import Listing
 from router.publish import Publisher
@@ -42,6 +43,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     audiences: Audiences
     subscription: Subscription
     registration: Registration
+    bridges: Directory
     endpoints: Endpoints
     listing: Listing
     authenticator: Authenticator

@@ -13,7 +13,7 @@ from gateway.embedded_store import running_url
 from gateway.ops import Exposition, Problems, serve_ops, store_problems
 from gateway.process import Entropy, Role, RoleContext, Supervision, alone, opening, run_role
 from gateway.settings import Settings, SettingsError, given_names
-from gateway.supervisor.ground import admin_key
+from gateway.supervisor.ground import admin_key, secret_key
 from router.model.errors import ErrorCode, PushError
 from router.store.connection import Store, StoreOptions
 from router.store.leases import Leases
@@ -50,7 +50,12 @@ def start_role(name: str, role: Role, args: argparse.Namespace) -> int:
                 "give --store-url, or the --data-dir of one that runs",
             )
         settings = with_url(settings, url)
-    settings = msgspec.structs.replace(settings, admin_key=admin_key(settings, Entropy().bytes))
+    entropy = Entropy().bytes
+    settings = msgspec.structs.replace(
+        settings,
+        admin_key=admin_key(settings, entropy),
+        secret_key=secret_key(settings, entropy),
+    )
     has_ops = "ops_port" in given_names(flags_of(args), config=config_of(args))
     return run_role(name, role, settings, beside=_own_ops if has_ops else alone)
 

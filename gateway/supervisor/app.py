@@ -22,6 +22,7 @@ from gateway.supervisor.ground import (
     forget_endpoints,
     fresh_run_dir,
     reserve,
+    secret_key,
     warn_of_store,
     write_endpoints,
 )
@@ -179,6 +180,8 @@ async def run(settings: Settings, context: RoleContext) -> None:
     async with AsyncExitStack() as stack:
         stack.callback((await own_directory(data_dir, "serve")).release)
         run_dir = fresh_run_dir(data_dir)
+        # Before the store answers: who finds it running finds the key too.
+        sealing = secret_key(settings, context.entropy.bytes)
         ports = [
             stack.enter_context(reserve(name, settings.host, port))
             for name, port in (
@@ -197,6 +200,7 @@ async def run(settings: Settings, context: RoleContext) -> None:
             data_dir=data_dir,
             store_url=settings.store_url if store is None else store.url,
             admin_key=admin_key(settings, context.entropy.bytes),
+            secret_key=sealing,
             api_port=ports[0],
             device_port=ports[1],
         )

@@ -1,4 +1,4 @@
-"""What a `serve` stands on: its run directory, its ports, its admin key."""
+"""What a `serve` stands on: its run directory, its ports, its keys."""
 
 import contextlib
 import os
@@ -7,15 +7,19 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import structlog
 
 from gateway.embedded_store import is_alive, using
 from gateway.process import opening
+from gateway.sealing_keys import ACCEPTED, KEY_BYTES, read_keys, write_key
 from gateway.settings import Settings, SettingsError
 from router.model.ids import SECRET_BYTES, new_secret
 from router.store.connection import StoreInfo
+
+SECRET_KEY_FILE: Final = "secret.key"  # noqa: S105 - a name
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("supervisor")
 
@@ -69,14 +73,44 @@ def admin_key(settings: Settings, entropy: Callable[[int], bytes]) -> str:
         return settings.admin_key
     path = settings.data_dir / "admin.key"
     with using(settings.data_dir):
-        with contextlib.suppress(FileNotFoundError):
-            if key := path.read_text().strip():
-                return key
-        key = "pa_" + new_secret(entropy(SECRET_BYTES))
-        fresh = path.with_suffix(f".{os.getpid()}")
-        fresh.touch(mode=0o600)
-        fresh.write_text(key + "\n")
-        fresh.replace(path)
+        return _read(path) or _made(path, "pa_" + new_secret(entropy(SECRET_BYTES)))
+
+
+def secret_key(settings: Settings, entropy: Callable[[int], bytes]) -> str:
+    """Give the keys that seal: the setting, else what stands in `secret.key`.
+
+    That file is made where the store is the embedded one, by whoever holds the data directory. To
+    an external store other machines may come, whose keys must be the same: there the operator makes
+    them, and without any the text is empty.
+
+    Raises:
+        SettingsError: the file holds something else.
+        StoreError: the data directory is of no use.
+    """
+    if settings.secret_key:
+        return settings.secret_key
+    path = settings.data_dir / SECRET_KEY_FILE
+    with using(settings.data_dir):
+        found = _read(path)
+        if not found and not settings.store_url:
+            found = _made(path, write_key(entropy(KEY_BYTES)))
+    try:
+        return ",".join(write_key(key) for key in read_keys(found))
+    except ValueError:
+        raise SettingsError(f"{path}: {ACCEPTED}") from None
+
+
+def _read(path: Path) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text().strip()
+    return ""
+
+
+def _made(path: Path, key: str) -> str:
+    fresh = path.with_suffix(f".{os.getpid()}")
+    fresh.touch(mode=0o600)
+    fresh.write_text(key + "\n")
+    fresh.replace(path)
     return key
 
 

@@ -27,6 +27,10 @@ WEBHOOKS: Final = "webhooks"
 """Set: projects that have webhooks."""
 WEBHOOKS_VERSION: Final = "webhooks:version"
 """String: counts the changes of any webhook."""
+BRIDGES: Final = "bridges"
+"""Set: projects that have bridges, or had."""
+BRIDGES_VERSION: Final = "bridges:version"
+"""String: counts the changes of any bridge."""
 EXPORT: Final = "export"
 """Hash: `file`, the last file that was exported, and `failure`, why none is now; both JSON."""
 
@@ -191,6 +195,11 @@ def access_token(sha256: str) -> str:
 def webhooks(identifier: ProjectId) -> str:
     """Hash: a project's webhooks by id, and `<id>:disabled` why one is."""
     return f"project:{identifier}:webhooks"
+
+
+def bridges(identifier: ProjectId) -> str:
+    """Hash: sealed credentials of a project's bridges by name, and `<name>:state` how each is."""
+    return f"project:{identifier}:bridges"
 
 
 def callbacks_due(partition: Partition) -> str:
