@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test check lint format types imports unused unit coverage soak bench lock clean system-packages
+.PHONY: demo test check lint format types imports unused unit coverage soak bench bench-topics lock clean system-packages
 
 demo: $(VENV)/.runtime
 	$(BIN)/pushwire demo
@@ -69,6 +69,10 @@ soak: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m loadtest.bench
+
+# Needs mosquitto to compare with (Debian: apt-get install mosquitto).
+bench-topics: $(VENV)/.dev
+	$(BIN)/python -m loadtest.bench topics
 
 lock: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet uv

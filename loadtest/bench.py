@@ -1,6 +1,7 @@
 """`make bench`: measure a real gateway on this machine, and hold it against the targets.
 
-`python -m loadtest.bench [--quick] [--json FILE] [case …]`
+`python -m loadtest.bench [--quick] [--json FILE] [case …]`; `topics` are the cases of
+`make bench-topics`.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from typing import Final
 import msgspec
 import uvloop
 
-from loadtest import cases
+from loadtest import cases, offline, topics
 from loadtest.callbacks import callbacks
 from loadtest.cases import QUICK, Scale
 from loadtest.export import export
@@ -25,6 +26,14 @@ from loadtest.lanes import lanes
 from loadtest.recorder import Figure, table
 
 CASES: Final = {**cases.CASES, "callbacks": callbacks, "export": export, "lanes": lanes}
+TOPIC_CASES: Final = {
+    "publish-ratio": offline.publish_ratio,
+    "subscription-memory": offline.subscription_memory,
+    "topic-delivery": topics.topic_delivery,
+    "fan-out": topics.fan_outs,
+    "attach-topics": topics.attaches,
+}
+_ALL: Final = {**CASES, **TOPIC_CASES}
 
 
 class Record(msgspec.Struct):
@@ -41,14 +50,15 @@ class Record(msgspec.Struct):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases asked for (all of them by default); 1 where a target was missed."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
-    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join(CASES)}")
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join(_ALL)}, or topics")
     parser.add_argument("--quick", action="store_true", help="one small run of each: no figures")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args(arguments)
-    if unknown := set(options.cases) - set(CASES):
-        parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    names = _named(options.cases)
+    if unknown := set(names) - set(_ALL):
+        parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(_ALL)}")
     scale = QUICK if options.quick else Scale()
-    figures = uvloop.run(_measure(options.cases or list(CASES), scale))
+    figures = uvloop.run(_measure(names, scale))
     sys.stdout.write(f"{_heading(scale)}\n{table(figures)}\n")
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(_record(scale, figures))))
@@ -58,9 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _measure(names: Sequence[str], scale: Scale) -> list[Figure]:
     figures: list[Figure] = []
     for name in names:
-        _say(f"{name}: {(CASES[name].__doc__ or '').splitlines()[0]}")
-        figures += await CASES[name](scale, lambda text: _say(f"  {text}"))
+        _say(f"{name}: {(_ALL[name].__doc__ or '').splitlines()[0]}")
+        figures += await _ALL[name](scale, lambda text: _say(f"  {text}"))
     return figures
+
+
+def _named(cases: Sequence[str]) -> list[str]:
+    """Spell out which cases are asked for."""
+    named = [list(TOPIC_CASES) if case == "topics" else [case] for case in cases]
+    return [case for group in named for case in group] or list(CASES)
 
 
 def _say(text: str) -> None:

@@ -126,7 +126,7 @@ async def _told(scale: Scale) -> AsyncIterator[tuple[dict[str, list[int]], Endpo
         await fleet.ask(Connect(gateway.devices, scale.devices, source="127.0.0.2"))
         account = Account(gateway.api, project.project, project.api_key)
         host, port = server.sockets[0].getsockname()[:2]
-        await _make_webhook(account, f"http://{host}:{port}/")
+        await make_webhook(account, f"http://{host}:{port}/")
 
         async def send() -> None:
             tokens, count = registered.tokens, scale.messages
@@ -145,7 +145,12 @@ async def _coroutine(awaitable: Awaitable[None]) -> None:
     await awaitable
 
 
-async def _make_webhook(account: Account, url: str) -> None:
+async def make_webhook(account: Account, url: str) -> None:
+    """Have a project's callbacks sent to a URL.
+
+    Raises:
+        ConnectionError: the gateway refused.
+    """
     connection = await open_connection(account.api)
     request = encode_request(
         "POST",

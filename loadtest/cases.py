@@ -32,6 +32,17 @@ class Scale(msgspec.Struct, frozen=True):
     steady_s: float = 20.0
     subscribers: int = 1_000
     published: int = 1_000
+    topic_devices: int = 5_000
+    topic_messages: int = 40
+    """To a topic, in each run."""
+    fan_out_devices: int = 10_000
+    fan_outs: int = 10
+    away: int = 1_000_000
+    """Subscribers; and the subscriptions whose memory is measured."""
+    publishes: int = 2_000
+    publish_rounds: int = 7
+    attaches: int = 2_000
+    attach_rounds: int = 5
 
 
 QUICK: Final = Scale(
@@ -43,6 +54,15 @@ QUICK: Final = Scale(
     steady_s=3.0,
     subscribers=100,
     published=200,
+    topic_devices=200,
+    topic_messages=20,
+    fan_out_devices=200,
+    fan_outs=2,
+    away=10_000,
+    publishes=200,
+    publish_rounds=1,
+    attaches=100,
+    attach_rounds=1,
 )
 STEADY_RATE: Final = 500.0
 SINGLE_AT_ONCE: Final = 64

@@ -1,14 +1,11 @@
 """Thousands of lean devices in a process of their own, led over its standard streams.
 
-`python -m loadtest.fleet` reads one JSON command a line and writes one JSON answer a line;
-`FleetProcess` is the other end. A process of its own, so that the devices' CPU time is neither in
-the server's figures nor in the way of the senders' clock.
+`python -m loadtest.fleet` is led by `fleet_process` (`loadtest.led_process`).
 """
 
 import asyncio
 import contextlib
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Final, TypeVar
@@ -18,9 +15,10 @@ import uvloop
 
 from loadtest.http import HttpConnection, address_of, encode_request, open_connection
 from loadtest.lean_device import LeanDevice
+from loadtest.led_process import LedProcess, led_process, obey
+from loadtest.mqtt import LeanClient
 from loadtest.recorder import Latencies
 
-_LINE_BYTES: Final = 64 * 1024 * 1024
 _TRIES: Final = 50
 _BIND_ADDRESS_NO_PORT: Final = 24
 """IP_BIND_ADDRESS_NO_PORT of linux/in.h, which Python 3.11 does not name."""
@@ -45,6 +43,25 @@ class Connect(msgspec.Struct, tag_field="do", tag="connect"):
     count: int
     source: str = ""
     at_once: int = 32
+    counting: bool = False
+    """Whether messages are only counted, for `Gather`; `Expect` tells them apart."""
+
+
+class Dial(msgspec.Struct, tag_field="do", tag="dial"):
+    """Connect `count` MQTT clients to a broker, each subscribed to `topic`; `Gather` counts."""
+
+    broker: str
+    topic: str
+    count: int
+    source: str = ""
+    at_once: int = 32
+
+
+class Gather(msgspec.Struct, tag_field="do", tag="gather"):
+    """Wait until `count` messages came in all, each copy counted, since the last `Gather`."""
+
+    count: int
+    timeout_s: float = 60.0
 
 
 class Expect(msgspec.Struct, tag_field="do", tag="expect"):
@@ -60,7 +77,7 @@ class Close(msgspec.Struct, tag_field="do", tag="close"):
     """Drop every socket."""
 
 
-Command = Register | Connect | Expect | Close
+Command = Register | Connect | Dial | Expect | Gather | Close
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
@@ -68,6 +85,9 @@ class Answer(msgspec.Struct, omit_defaults=True):
 
     error: str = ""
     tokens: list[str] = []
+    first_ns: int = 0
+    """When the first of the gathered messages came, by the monotonic clock."""
+    last_ns: int = 0
     seconds: float = 0.0
     refused: int = 0
     """Handshakes that had to be tried again."""
@@ -86,7 +106,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self._credentials: list[str] = []
-        self._devices: list[LeanDevice] = []
+        self._devices: list[LeanDevice | LeanClient] = []
         self._seen: set[str] = set()
         self._repeats = 0
         self._latencies = Latencies()
@@ -94,6 +114,9 @@ class Fleet:
         self._every = False
         self._expected = 0
         self._enough = asyncio.Event()
+        self._copies = 0
+        self._wanted = 0
+        self._first_ns = self._last_ns = 0
 
     async def carry_out(self, command: Command) -> Answer:
         """Do what a command says."""
@@ -102,8 +125,12 @@ class Fleet:
                 return await self._register(command)
             case Connect():
                 return await self._connect(command)
+            case Dial():
+                return await self._dial(command)
             case Expect():
                 return await self._expect(command)
+            case Gather():
+                return await self._gather(command)
             case Close():
                 for device in self._devices:
                     device.close()
@@ -130,24 +157,46 @@ class Fleet:
 
     async def _connect(self, command: Connect) -> Answer:
         host, port = address_of(command.devices)
-        loop = asyncio.get_running_loop()
-        begun = time.monotonic()
         have = len(self._devices)
         waiting = self._credentials[have : have + command.count]
+        received = self._on_copy if command.counting else self._on_message
+
+        def device(credential: str, done: asyncio.Future[None]) -> LeanDevice:
+            return LeanDevice(credential, host, received, done)
+
+        return await self._open(waiting, (host, port), command, device)
+
+    async def _dial(self, command: Dial) -> Answer:
+        have = len(self._devices)
+        waiting = [f"client-{number}" for number in range(have, have + command.count)]
+
+        def client(name: str, done: asyncio.Future[None]) -> LeanClient:
+            return LeanClient(name, command.topic, self._on_copy, done)
+
+        return await self._open(waiting, address_of(command.broker), command, client)
+
+    async def _open(
+        self,
+        waiting: list[str],
+        target: tuple[str, int],
+        command: Connect | Dial,
+        make: Callable[[str, asyncio.Future[None]], LeanDevice | LeanClient],
+    ) -> Answer:
+        """Connect one for each name in `waiting`."""
+        loop = asyncio.get_running_loop()
+        begun = time.monotonic()
         refused = 0
 
         async def one(_slot: int) -> None:
             nonlocal refused
-            credential = waiting.pop()
+            name = waiting.pop()
             last: ConnectionError | None = None
             for _attempt in range(_TRIES):
                 done = loop.create_future()
+                device = make(name, done)
                 try:
-                    opened = await _open_socket(command.source, (host, port))
-                    _transport, device = await loop.create_connection(
-                        lambda: LeanDevice(credential, host, self._on_message, done),  # noqa: B023 - used at once
-                        sock=opened,
-                    )
+                    opened = await open_socket(command.source, target)
+                    await loop.create_connection(lambda: device, sock=opened)  # noqa: B023 - used at once
                     await done
                 except ConnectionError as error:
                     refused += 1
@@ -160,6 +209,25 @@ class Fleet:
 
         await each_of(len(waiting), range(command.at_once), one)
         return Answer(seconds=time.monotonic() - begun, refused=refused)
+
+    async def _gather(self, command: Gather) -> Answer:
+        self._wanted = command.count
+        self._enough.clear()
+        if self._copies < command.count:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(command.timeout_s):
+                    await self._enough.wait()
+        answer = Answer(received=self._copies, first_ns=self._first_ns, last_ns=self._last_ns)
+        self._copies = 0
+        return answer
+
+    def _on_copy(self, _name: str, _frame: dict[str, object]) -> None:
+        self._copies += 1
+        if self._copies == 1:
+            self._first_ns = time.monotonic_ns()
+        if self._copies >= self._wanted:
+            self._last_ns = time.monotonic_ns()
+            self._enough.set()
 
     async def _expect(self, command: Expect) -> Answer:
         self._expected, self._every = command.count, command.every
@@ -221,7 +289,7 @@ async def each_of(
             group.create_task(work(slot))
 
 
-async def _open_socket(source: str, target: tuple[str, int]) -> socket.socket:
+async def open_socket(source: str, target: tuple[str, int]) -> socket.socket:
     """Connect from a source address (any where it is empty), over IPv4."""
     opened = socket.socket(socket.AF_INET)
     try:
@@ -238,64 +306,19 @@ async def _open_socket(source: str, target: tuple[str, int]) -> socket.socket:
     return opened
 
 
-class FleetProcess:
-    """Leads one fleet process; `fleet_process` starts one."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    async def ask(self, command: Command) -> Answer:
-        """Send a command and wait for its answer.
-
-        Raises:
-            ConnectionError: the fleet could not do it, or died.
-        """
-        if self._process.stdin is None or self._process.stdout is None:
-            raise ConnectionError("the fleet has no streams")
-        self._process.stdin.write(msgspec.json.encode(command) + b"\n")
-        line = await self._process.stdout.readline()
-        if not line:
-            raise ConnectionError("the fleet died")
-        answer = msgspec.json.decode(line, type=Answer)
-        if answer.error:
-            raise ConnectionError(answer.error)
-        return answer
+FleetProcess = LedProcess[Answer]
 
 
 @contextlib.asynccontextmanager
 async def fleet_process() -> AsyncIterator[FleetProcess]:
     """Start a fleet process, and end it."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "loadtest.fleet",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=_LINE_BYTES,
-    )
-    try:
-        yield FleetProcess(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    async with led_process("loadtest.fleet", Answer) as process:
+        yield process
 
 
 async def main() -> None:
     """Read commands until standard input ends."""
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=_LINE_BYTES)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    fleet = Fleet()
-    decoder = msgspec.json.Decoder(Command)
-    while line := await reader.readline():
-        try:
-            answer = await fleet.carry_out(decoder.decode(line))
-        except (OSError, ExceptionGroup) as error:
-            causes = error.exceptions if isinstance(error, ExceptionGroup) else (error,)
-            answer = Answer(error="; ".join(map(str, causes[:3])))
-        sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
-        sys.stdout.buffer.flush()
+    await obey(msgspec.json.Decoder(Command), Fleet().carry_out, lambda error: Answer(error=error))
 
 
 if __name__ == "__main__":

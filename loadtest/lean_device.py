@@ -15,10 +15,10 @@ from typing_extensions import override
 
 from sdk_client import wire
 
-_BINARY: Final = 0x82
-_CLOSE: Final = 0x88
-_PING: Final = 0x89
-_PONG: Final = 0x8A
+BINARY: Final = 0x82
+CLOSE: Final = 0x88
+PING: Final = 0x89
+PONG: Final = 0x8A
 _MASKED: Final = 0x80
 _SHORT: Final = 126
 _LONG: Final = 127
@@ -26,6 +26,17 @@ _KEY: Final = bytes(4)  # masking with zeros changes nothing here; the server un
 
 Received = Callable[[str, dict[str, object]], None]
 """Called with the device's credential and the frame of each message."""
+
+
+def upgrade(host: str, credential: str) -> bytes:
+    """Write the request of a WebSocket handshake; its key is made of the credential's beginning."""
+    key = base64.b64encode(credential.encode()[:16].ljust(16, b"."))
+    return (
+        f"GET {wire.CONNECT_PATH} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Key: {key.decode()}\r\n"
+        "Sec-WebSocket-Version: 13\r\n"
+        f"Sec-WebSocket-Protocol: {wire.SUBPROTOCOL_MSGPACK}\r\n\r\n"
+    ).encode()
 
 
 def encode_frame(first_byte: int, payload: bytes) -> bytes:
@@ -95,13 +106,7 @@ class LeanDevice(asyncio.Protocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
-        key = base64.b64encode(self._credential.encode()[:16].ljust(16, b"."))
-        self._transport.write(
-            f"GET {wire.CONNECT_PATH} HTTP/1.1\r\nHost: {self._host}\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key.decode()}\r\n"
-            "Sec-WebSocket-Version: 13\r\n"
-            f"Sec-WebSocket-Protocol: {wire.SUBPROTOCOL_MSGPACK}\r\n\r\n".encode()
-        )
+        self._transport.write(upgrade(self._host, self._credential))
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -122,20 +127,20 @@ class LeanDevice(asyncio.Protocol):
             self._open = True
             data = rest
             frame = {"op": wire.Op.CONNECT.value, "credential": self._credential, "sdk": "lean"}
-            self._write(_BINARY, wire.encode(frame))
+            self._write(BINARY, wire.encode(frame))
         frames, self._buffer = split_frames(data)
         acks: list[str] = []
         for first_byte, payload in frames:
-            if first_byte == _BINARY:
+            if first_byte == BINARY:
                 self._on_frame(payload, acks)
-            elif first_byte == _PING:
-                self._write(_PONG, payload)
-            elif first_byte == _CLOSE:
+            elif first_byte == PING:
+                self._write(PONG, payload)
+            elif first_byte == CLOSE:
                 code = int.from_bytes(payload[:2], "big")
                 self._settle(ConnectionError(f"close {code} {payload[2:].decode()}"))
                 self.close()
         if acks:
-            self._write(_BINARY, wire.encode({"op": wire.Op.ACK.value, "ids": acks}))
+            self._write(BINARY, wire.encode({"op": wire.Op.ACK.value, "ids": acks}))
 
     def _on_frame(self, payload: bytes, acks: list[str]) -> None:
         frame: dict[str, object] = msgpack.unpackb(payload)

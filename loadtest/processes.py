@@ -21,6 +21,12 @@ def cpu_s(pid: int) -> float:
     return sum(map(int, fields[11:15])) / _TICKS  # utime stime cutime cstime
 
 
+def cpu_split_s(pid: int) -> tuple[float, float]:
+    """Give the CPU seconds of a process, all threads: its own code's, and those in system calls."""
+    user, system = map(int, _stat(pid)[11:13])
+    return user / _TICKS, system / _TICKS
+
+
 def memory_bytes(pid: int) -> int:
     """Give the proportional set size (PSS): resident memory, shared pages split among sharers."""
     for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():

@@ -106,7 +106,10 @@ async def run(access: Access, plan: Plan, folder: Path, trouble: Trouble | None 
 async def _send_all(
     account: Account, plan: Plan, devices: Sequence[Device], ledger: Ledger
 ) -> list[Accountable]:
-    senders = [Accountable(account, device.device_id, device.token, ledger) for device in devices]
+    senders = [
+        Accountable(account, device.device_id, {"token": device.token}, ledger)
+        for device in devices
+    ]
     async with asyncio.TaskGroup() as group:
         for number, sender in enumerate(senders):
             count = plan.messages // plan.devices + (number < plan.messages % plan.devices)

@@ -7,14 +7,13 @@ idempotency key, and enters what was answered 200 in the ledger.
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Protocol
 
 import msgspec
 
 from loadtest.fleet import each_of, http_pool
 from loadtest.http import HttpConnection, Response, encode_request, open_connection
-from loadtest.ledger import Ledger
 
 OK: Final = 200
 _RETRIED: Final = frozenset({429, 500, 502, 503, 504})
@@ -55,9 +54,13 @@ class Account(msgspec.Struct, frozen=True):
 
 def message(token: str, **data: str) -> dict[str, object]:
     """Make a message whose payload (keys and values of `data`) has 300 bytes."""
+    return {"token": token, "data": payload(**data)}
+
+
+def payload(**data: str) -> dict[str, str]:
+    """Fill data up to 300 bytes of keys and values."""
     used = sum(len(key) + len(value) for key, value in data.items())
-    fill = "x" * max(0, _PAYLOAD_BYTES - used - len("fill"))
-    return {"token": token, "data": {**data, "fill": fill}}
+    return {**data, "fill": "x" * max(0, _PAYLOAD_BYTES - used - len("fill"))}
 
 
 def message_id(name: str) -> str:
@@ -161,20 +164,29 @@ async def send_steadily(
             group.create_task(one(await free.get(), due_ns))
 
 
+class Accepting(Protocol):
+    """Where it is entered that a send was answered 200."""
+
+    def accepted(self, device: str, message: str) -> None:
+        """Note that a send to `device` was answered 200 with the id `message`."""
+
+
 class Accountable:
-    """Sends to one device, one message after another, and never gives up on one.
+    """Sends to one target, one message after another, and never gives up on one.
 
     Args:
         account: where to.
-        device: the name of the device in the ledger.
-        token: its address.
+        device: the name of the target in the ledger.
+        target: the fields of each message beside its data, the address among them.
         ledger: what was answered 200 is entered here, in order.
     """
 
-    def __init__(self, account: Account, device: str, token: str, ledger: Ledger) -> None:
+    def __init__(
+        self, account: Account, device: str, target: Mapping[str, object], ledger: Accepting
+    ) -> None:
         self._account = account
         self._device = device
-        self._token = token
+        self._target = target
         self._ledger = ledger
         self._connection: HttpConnection | None = None
         self.retries = 0
@@ -195,7 +207,7 @@ class Accountable:
     async def _send_one(self, number: int) -> None:
         request = self._account.request(
             "send",
-            {"message": message(self._token, number=str(number))},
+            {"message": {"data": payload(number=str(number)), **self._target}},
             Idempotency_Key=f"{self._device}-{number}",
         )
         while True:

@@ -12,6 +12,7 @@ from typing import Final, cast
 
 from typing_extensions import override
 
+from gateway.shard.congestion import HIGH_WATER, LOW_WATER, Congestion
 from gateway.shard.environment import Environment
 from gateway.shard.events import Action, Close, Relay, Send
 from gateway.shard.frames import (
@@ -32,12 +33,6 @@ from gateway.shard.handshake import Handshake, Refusal, Refused, refusal_respons
 from gateway.shard.session import Session
 from router.model.errors import CloseCode
 
-HIGH_WATER: Final = 65_536
-"""Bytes in a transport's buffer at which the session pauses."""
-LOW_WATER: Final = 16_384
-MAX_OVERRUN: Final = 65_536
-"""Bytes of answers that may be added to a full buffer before the device counts as slow."""
-
 _REQUEST_TIMEOUT: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 )
@@ -51,17 +46,6 @@ _CLOSING: Final = 2
 """Our close frame is written, the peer's awaited; the session is over."""
 _FINISHED: Final = 3
 """Nothing more is written or read; the peer's end of the stream is awaited."""
-
-
-class _Congestion:
-    """What is kept while the transport's buffer is full."""
-
-    __slots__ = ("overrun", "pong")
-
-    def __init__(self) -> None:
-        self.overrun = 0
-        self.pong: bytes | None = None
-        """RFC 6455 5.5.3: only the most recent ping needs an answer."""
 
 
 class Connection(asyncio.Protocol):
@@ -89,7 +73,7 @@ class Connection(asyncio.Protocol):
         self._phase = _HANDSHAKE
         self._handshake: Handshake | None = None
         self._reader: Reader | None = None
-        self._congestion: _Congestion | None = None
+        self._congestion: Congestion | None = None
         self._deadline_ms = 0
         """Of the connection itself, beside the session's: handshake, slow consumer, close."""
         self._armed_ms = 0
@@ -161,7 +145,7 @@ class Connection(asyncio.Protocol):
 
     @override
     def pause_writing(self) -> None:
-        self._congestion = _Congestion()
+        self._congestion = Congestion()
         if self._phase == _OPEN:
             self._set_deadline(self._environment.slow_consumer_ms)
             self.carry_out(self.session.on_writable(False, self._environment.now_ms()))
@@ -178,6 +162,16 @@ class Connection(asyncio.Protocol):
 
     def carry_out(self, actions: Sequence[Action]) -> None:
         """Carry out what an input of the session returned, in order."""
+        # Nothing for an ack, and one frame for all in a fan-out: nearly all that there is.
+        if not actions:
+            self._arm()
+        elif len(actions) == 1 and type(relay := actions[0]) is Relay:
+            self._write(relay.data)
+            self._arm()
+        else:
+            self._carry_out_all(actions)
+
+    def _carry_out_all(self, actions: Sequence[Action]) -> None:
         over = ""
         parts: list[bytes] = []
         for action in actions:
@@ -295,10 +289,8 @@ class Connection(asyncio.Protocol):
             return
         congestion = self._congestion
         self._transport.write(data)
-        if congestion is not None:
-            congestion.overrun += len(data)
-            if congestion.overrun > MAX_OVERRUN:
-                self._drop_slow()
+        if congestion is not None and congestion.overruns(len(data)):
+            self._drop_slow()
 
     def _drop_slow(self) -> None:
         if over := self._close(CloseCode.SLOW_CONSUMER, "too slow"):
@@ -345,10 +337,13 @@ class Connection(asyncio.Protocol):
 
     def _arm(self) -> None:
         """Have the wheel give this connection at the earliest of its deadlines."""
+        opened = self._phase == _OPEN
+        if opened and not self._deadline_ms and 0 < self._armed_ms <= self.session.deadline_ms:
+            return
         if self._transport is None:
             return
         due_ms = self._deadline_ms
-        if self._phase == _OPEN:
+        if opened:
             session_ms = self.session.deadline_ms
             if session_ms and (not due_ms or session_ms < due_ms):
                 due_ms = session_ms

@@ -1,12 +1,13 @@
 """What sessions tell of their topics, on its way into the store: cursors and counts.
 
 Before: `gateway.shard.topics`. After: `router.store.topics`. Both are stored now and then, many in
-one call. While the store is away they are kept, up to a bound: a lost cursor makes messages come
-again, a lost count is missing in a message's status.
+one call, a count always before the cursor that tells of the same ack. While the store is away they
+are kept, up to a bound: a lost cursor makes messages come again, a lost count is missing in a
+message's status.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -84,18 +85,22 @@ class TopicLedger:
     async def flush(self, *, cursors: bool = True) -> None:
         """Store what was told; what the store does not take is kept."""
         async with self._lock:
-            await self._flush_counts()
+            await self._store(everything=cursors)
             await self._engagement.flush()
-            if cursors or self._ended:
-                await self._flush_cursors(everything=cursors)
 
     async def save_ended(self) -> None:
         """Store the last cursors of sessions that are over."""
         async with self._lock:
             if self._ended:
-                await self._flush_cursors(everything=False)
+                await self._store(everything=False)
 
-    async def _flush_cursors(self, *, everything: bool) -> None:
+    async def _store(self, *, everything: bool) -> None:
+        """Store counts, and the cursors as they stand now.
+
+        A cursor tells of acks. Were it in the store before their counts, a death in between would
+        lose them: the message does not come again, and nobody tells of its delivery any more. So
+        both are taken at one time, and leave in one pipeline, the counts first.
+        """
         ended, self._ended = self._ended, []
         peers: list[Subscriber] = []
         cursors = list(ended)
@@ -106,42 +111,58 @@ class TopicLedger:
             device, epoch = session.device, session.epoch
             if device is not None:
                 cursors += [Cursor(device, epoch, *one) for one in session.take_cursors()]
-        if not cursors:
-            return
-        try:
-            await self._topics.save_cursors(cursors)
-        except StoreUnavailableError:
+        counting = [self._count(*told) for told in self._take_counts().items()]
+        saving = self._taken(self._topics.save_cursors(cursors), "cursors.refused")
+        async with asyncio.TaskGroup() as tasks:
+            outcomes = [tasks.create_task(call) for call in (*counting, saving)]
+        if not all(outcome.result() for outcome in outcomes):
             self._ended = ended + self._ended
             for peer in peers:
                 if peer.open:
                     peer.carry_out(peer.session.keep_cursors())
-        except PushError as error:
-            _log.warning("cursors.refused", reason=error.message)
 
-    async def _flush_counts(self) -> None:
+    def _take_counts(self) -> dict[MessageId, _Told]:
+        """Give what sessions counted since the last call, and what was kept."""
         items, self.counts.items = self.counts.items, []
         for item in items:
             self._add(item.project, item.message, item.counts, item.devices)
             item.counts, item.devices, item.counted = {}, [], False
         told, self._told = self._told, {}
-        failed: dict[MessageId, _Told] = {}
-        async with asyncio.TaskGroup() as tasks:
-            for message, one in told.items():
-                tasks.create_task(self._count(message, one, failed))
-        for message, one in failed.items():
-            self._add(one.project, message, one.counts, one.devices)
+        return told
 
-    async def _count(self, message: MessageId, told: _Told, failed: dict[MessageId, _Told]) -> None:
+    def _count(self, message: MessageId, told: _Told) -> Coroutine[None, None, bool]:
+        """Begin to store what devices did with a message; False where it is kept in the end."""
+        calls: list[tuple[Awaitable[object], _Told]] = []
+        topics, project = self._topics, told.project
+        if told.devices:
+            part = _Told(project, devices=told.devices)
+            calls.append((topics.count_devices(message, project, told.devices), part))
+        if told.counts:
+            part = _Told(project, told.counts)
+            calls.append((topics.count(message, project, told.counts, self.now_ms()), part))
+        return self._counted(message, calls)
+
+    async def _counted(
+        self, message: MessageId, calls: Sequence[tuple[Awaitable[object], _Told]]
+    ) -> bool:
+        """Wait for what `_count` began."""
+        taken = True
+        for call, told in calls:
+            if not await self._taken(call, "counts.refused"):
+                self._add(told.project, message, told.counts, told.devices)
+                taken = False
+        return taken
+
+    @staticmethod
+    async def _taken(call: Awaitable[object], refused: str) -> bool:
+        """Wait for the store; False where it is away."""
         try:
-            if told.devices:
-                await self._topics.count_devices(message, told.project, told.devices)
-                told.devices = []
-            if told.counts:
-                await self._topics.count(message, told.project, told.counts, self.now_ms())
+            await call
         except StoreUnavailableError:
-            failed[message] = told
+            return False
         except PushError as error:
-            _log.warning("counts.refused", reason=error.message)
+            _log.warning(refused, reason=error.message)
+        return True
 
     def _add(
         self,

@@ -310,14 +310,16 @@ class TopicIndex:
                 failed.append(local)
                 return
             self._unfollowed.pop(local, None)
-            if head > local.head:
+            news = head > local.head
+            if news:
                 if local.followed:
                     self._metrics.topic_gaps.inc()
                 local.head = head
                 local.tail.jump(head)
                 self._tails.used(local.tail)
-            local.followed = True
-            self._fan_outs.put(local, None, Lane.NORMAL)
+            if news or not local.followed:
+                local.followed = True
+                self._fan_outs.put(local, None, Lane.NORMAL)
 
         async with asyncio.TaskGroup() as tasks:
             for local in group:

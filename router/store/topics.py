@@ -6,7 +6,7 @@ function needs both.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Final, NamedTuple, cast
 
 from router.model.hint import Publish
@@ -271,8 +271,8 @@ class Topics(Subscriptions):
         """Have no more sent."""
         await self._store.batch.call("HDEL", keys.topic_shards(project, topic), shard)
 
-    async def save_cursors(self, cursors: Sequence[Cursor]) -> None:
-        """Note how far devices have acked; those of one partition leave in one call."""
+    def save_cursors(self, cursors: Sequence[Cursor]) -> Coroutine[None, None, None]:
+        """Note how far devices have acked; those of one partition leave in one call, at once."""
         grouped: dict[str, list[Cursor]] = {}
         for cursor in cursors:
             grouped.setdefault(partition_of(cursor.device), []).append(cursor)
@@ -289,37 +289,49 @@ class Topics(Subscriptions):
             for group in grouped.values()
             for start in range(0, len(group), PAGE)
         ]
-        for call in calls:
-            await call
+        return _all(calls)
 
-    async def count(
+    def count(
         self, message: MessageId, project: ProjectId, events: Mapping[Event, int], now_ms: int
-    ) -> None:
-        """Add what devices did with a message to its status."""
+    ) -> asyncio.Future[Reply]:
+        """Add what devices did with a message to its status; leaves at once."""
         counted = [part for event, number in events.items() for part in (event.value, number)]
-        await self._store.batch.fcall(
+        return self._store.batch.fcall(
             self._function("count"), (keys.message(message),), (project, now_ms, *counted)
         )
 
-    async def count_devices(
+    def count_devices(
         self, message: MessageId, project: ProjectId, events: Sequence[DeviceEvent]
-    ) -> None:
-        """Note what each device did with a message, and leave its receipts."""
-        for start in range(0, len(events), PAGE):
-            told = [
-                part
-                for one in events[start : start + PAGE]
-                for part in (one.event.value, one.device, one.time_ms)
-            ]
-            await self._store.batch.fcall(
+    ) -> Coroutine[None, None, None]:
+        """Note what each device did with a message, and leave its receipts; leaves at once."""
+        keyed = (
+            keys.outbox(partition_of_message(message)),
+            keys.message(message),
+            keys.receivers(message),
+        )
+        calls = [
+            self._store.batch.fcall(
                 self._function("count_devices"),
+                keyed,
                 (
-                    keys.outbox(partition_of_message(message)),
-                    keys.message(message),
-                    keys.receivers(message),
+                    message,
+                    project,
+                    *(
+                        part
+                        for one in events[start : start + PAGE]
+                        for part in (one.event.value, one.device, one.time_ms)
+                    ),
                 ),
-                (message, project, *told),
             )
+            for start in range(0, len(events), PAGE)
+        ]
+        return _all(calls)
+
+
+async def _all(calls: Sequence[asyncio.Future[Reply]]) -> None:
+    """Wait for calls that were begun."""
+    for call in calls:
+        await call
 
 
 def _shards(reply: list[Reply]) -> tuple[ShardId, ...]:

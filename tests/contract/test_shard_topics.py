@@ -19,6 +19,7 @@ from gateway.shard.topics import TopicIndex
 from gateway.shard.turns import SLICE
 from router.model.hint import AnyHint
 from router.model.ids import ShardId
+from router.model.message import ReceiptMode
 from router.model.topic import Standing
 from router.registration import Registered
 from router.store.connection import Store
@@ -203,6 +204,28 @@ async def test_a_device_that_is_back_at_once_gets_nothing_acked_again(store: Sto
         await shard.hear()
         await eventually(lambda: second in again.got)
         assert again.got == [second]
+
+
+async def test_a_delivery_is_counted_before_the_cursor_that_tells_of_it(store: Store) -> None:
+    """A shard that is killed in between would lose the receipt: its message does not come again."""
+    async with shard_of(store) as shard:
+        (peer,) = await subscribed(shard, 1)
+        message = await shard.stages.publish(receipts=ReceiptMode.DEVICE)
+        await shard.hear()
+        device, epoch = peer.session.device, peer.session.epoch
+        assert device is not None
+        peer.end()
+
+        async def saved() -> bool:
+            listed = await shard.stages.topics.subscriptions(device, epoch)
+            return listed is not None and await shard.stages.log(listed.topics[0][1]) == []
+
+        async with asyncio.timeout(5):
+            while not await saved():
+                pass
+        status = await shard.stages.messages.status(message)
+        assert status is not None
+        assert status.counts == {"sent": 1, "delivered": 1}
 
 
 async def test_without_an_ack_the_next_session_gets_it_again(store: Store) -> None:

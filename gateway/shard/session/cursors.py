@@ -84,6 +84,10 @@ class Cursors:
         """Whether a cursor may have moved since `take_dirty`."""
         return self._dirty is not None
 
+    def is_quiet(self, now_ms: int) -> bool:
+        """Whether no log is to be read and nothing is to be sent again."""
+        return self._behind is None and not self.is_short and now_ms < self.due_ms
+
     # Subscriptions.
 
     def join(self, topic: Topic, cursor: int) -> None:
@@ -138,7 +142,8 @@ class Cursors:
         head = self._heads.get(topic)
         if head is None or item.seq <= head:
             return False
-        if item.previous > head or (self._behind and topic in self._behind):
+        behind = self._behind is not None and topic in self._behind
+        if item.previous > head or behind:
             self.look(topic)
             return False
         if not self._is_for(topic, item, now_ms):
@@ -227,19 +232,9 @@ class Cursors:
 
     # In.
 
-    def acked(self, ids: Iterable[str]) -> tuple[list[TopicFlight], list[str]]:
-        """Take what the device is done with; gives what was in flight here, and the other ids."""
-        if self._flights is None:
-            return [], list(ids)
-        found: list[TopicFlight] = []
-        others: list[str] = []
-        for text in ids:
-            flight = self._land(MessageId(text))
-            if flight is None:
-                others.append(text)
-            else:
-                found.append(flight)
-        return found, others
+    def acked(self, message: MessageId) -> TopicFlight | None:
+        """Take what the device is done with; None where it is not in flight here."""
+        return self._land(message) if self._flights is not None else None
 
     def has_flight(self, message: MessageId) -> bool:
         """Tell whether the device has a message and has not acked it."""
@@ -311,16 +306,19 @@ class Cursors:
 
     def _fly(self, topic: Topic, item: Item, due_ms: int) -> None:
         if self._flights is None:
-            self._flights = {}
-        self._flights[item.message] = TopicFlight(topic, item, due_ms)
+            self._flights = {item.message: TopicFlight(topic, item, due_ms)}
+        else:
+            self._flights[item.message] = TopicFlight(topic, item, due_ms)
         self.in_flight += 1
         self.due_ms = min(self.due_ms, due_ms)
 
     def _land(self, message: MessageId) -> TopicFlight | None:
-        flight = self._flights.pop(message, None) if self._flights else None
+        flights = self._flights
+        flight = flights.pop(message, None) if flights else None
         if flight is None:
             return None
-        self._flights = self._flights or None
+        if not flights:
+            self._flights = None
         if not flight.held:
             self.in_flight -= 1
         if flight.item.seq:

@@ -318,9 +318,7 @@ class Session(TopicDelivery):
         ids = self._topic_acks(frame.ids, now_ms)
         acks = self._settle(ids, now_ms) if ids else []
         actions: list[Action] = [Acked(tuple(acks), self._heard(acks))] if acks else []
-        if self._head > self._cursor or self._rescan is not None or self._cursors is not None:
-            return self._moved(self._pump(actions, now_ms))
-        return actions
+        return self._moved(self._pump(actions, now_ms) if self._has_more(now_ms) else actions)
 
     def _on_nack(self, frame: NackFrame, now_ms: int) -> Sequence[Action]:
         message = MessageId(frame.id)

@@ -31,6 +31,9 @@ from router.model.receipt import Event
 from router.model.selection import Profile
 
 _NOTHING: Final[tuple[Action, ...]] = ()
+_SENT: Final = Event.SENT
+_DELIVERED: Final = Event.DELIVERED
+_NOBODY: Final = DeviceId("")
 _LIVE: Final = State.LIVE
 _CLOSED: Final = State.CLOSED
 
@@ -101,7 +104,8 @@ class TopicDelivery(Delivery):
 
     def on_published(self, topic: Topic, item: Item, now_ms: int) -> Sequence[Action]:
         """Take a message as it is published; `topic.head` counts it already."""
-        if self._ignores(Input.TOPIC):
+        # Nearly always live: the rest, and what is wrong, is for `_ignores`.
+        if self.state is not _LIVE and self._ignores(Input.TOPIC):
             return _NOTHING
         cursors = self._cursors if topic.name != BROADCAST else self._taking_part(topic)
         if cursors is None:
@@ -118,7 +122,7 @@ class TopicDelivery(Delivery):
                 return _NOTHING
         elif not cursors.offer(topic, item, now_ms, due_ms, room):
             return self._moved(self._pump([], now_ms))
-        self._arm(due_ms)
+        self.deadline_ms = min(self.deadline_ms, due_ms)
         return (self._relay(topic, item, now_ms),)
 
     def on_tail(self, topic: Topic, now_ms: int) -> Sequence[Action]:
@@ -175,12 +179,23 @@ class TopicDelivery(Delivery):
 
     def _topic_acks(self, ids: Sequence[str], now_ms: int) -> Sequence[str]:
         """Take acks of messages to topics; give the other ids."""
-        if self._cursors is None:
+        cursors = self._cursors
+        if cursors is None:
             return ids
-        flights, others = self._cursors.acked(ids)
-        for flight in flights:
-            self._count(flight.topic, flight.item, Event.DELIVERED, now_ms)
+        others: list[str] = []
+        for text in ids:
+            flight = cursors.acked(MessageId(text))
+            if flight is None:
+                others.append(text)
+            else:
+                self._count(flight.topic, flight.item, _DELIVERED, now_ms)
         return others
+
+    def _has_more(self, now_ms: int) -> bool:
+        """Whether there may be something to do with the room that an ack made."""
+        if self._head > self._cursor or self._rescan is not None:
+            return True
+        return self._cursors is not None and not self._cursors.is_quiet(now_ms)
 
     def _topic_nack(self, message: MessageId, due_ms: int, now_ms: int) -> Sequence[Action]:
         """Keep a message to a topic back; an unknown one is done with, or never was here."""
@@ -258,16 +273,18 @@ class TopicDelivery(Delivery):
 
     @override
     def _room(self) -> int:
-        room = super()._room()
+        room = self._limits.window
+        if self._flights:
+            room -= len(self._flights)
         return room if self._cursors is None else room - self._cursors.in_flight
 
     def _relay(self, topic: Topic, item: Item, now_ms: int) -> Relay:
         self._limits.tally.deliveries += 1
-        self._count(topic, item, Event.SENT, now_ms)
+        self._count(topic, item, _SENT, now_ms)
         return item.relay(self._dialect)
 
     def _count(self, topic: Topic, item: Item, event: Event, now_ms: int) -> None:
-        topic.counts.add(item, event, self.device or DeviceId(""), now_ms)
+        topic.counts.add(item, event, self.device or _NOBODY, now_ms)
 
     def _is_live(self) -> bool:
         return _LIVE <= self.state < _CLOSED

@@ -73,7 +73,7 @@ async def test_a_refused_message_ends_the_run(peer: Peer) -> None:
 
 async def test_an_accountable_sender_tries_again_under_the_same_key(peer: Peer) -> None:
     ledger = Ledger()
-    sender = Accountable(Account(peer.url, "p", "key"), "d", "t", ledger)
+    sender = Accountable(Account(peer.url, "p", "key"), "d", {"token": "t"}, ledger)
     peer.fail_next = 2
     await sender.send(2, interval_s=0.001, offset_s=0.0)
     assert peer.keys == ["d-0", "d-0", "d-0", "d-1"]
@@ -82,7 +82,7 @@ async def test_an_accountable_sender_tries_again_under_the_same_key(peer: Peer) 
 
 
 async def test_an_accountable_sender_does_not_repeat_what_is_wrong(peer: Peer) -> None:
-    sender = Accountable(Account(peer.url, "p", "key"), "d", REFUSED, Ledger())
+    sender = Accountable(Account(peer.url, "p", "key"), "d", {"token": REFUSED}, Ledger())
     with pytest.raises(SendError, match="404"):
         await sender.send(1, interval_s=0.001, offset_s=0.0)
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing_extensions import override
 
 from gateway.shard import dialects
-from gateway.shard.connection import LOW_WATER, Connection
+from gateway.shard.congestion import LOW_WATER
+from gateway.shard.connection import Connection
 from gateway.shard.environment import Doorkeeper, Environment
 from gateway.shard.events import Action, Attach, SessionLimits, Tally
 from gateway.shard.handshake import Refusal, make_terms

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.shard.connection import MAX_OVERRUN
+from gateway.shard.congestion import MAX_OVERRUN
 from gateway.shard.events import Detach, Send
 from tests.conformance.wire import PING, PONG, TEXT, close, frame
 from tests.unit.shard.pipe import Bench

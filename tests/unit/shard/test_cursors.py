@@ -32,9 +32,11 @@ def test_the_next_message_is_sent_and_moves_the_cursor_when_it_is_acked() -> Non
     cursors, news = joined(5)
     assert offer(cursors, news, 6)
     assert cursors.cursor(news) == 5
-    flights, others = cursors.acked(["m6", "x"])
-    assert [flight.item.seq for flight in flights] == [6]
-    assert others == ["x"]
+    assert cursors.acked(MessageId("x")) is None
+    flight = cursors.acked(MessageId("m6"))
+    assert flight is not None
+    assert flight.item.seq == 6
+    assert cursors.acked(MessageId("m6")) is None
     assert cursors.take_dirty() == [("news", 6)]
     assert not cursors.is_dirty
     assert cursors.in_flight == 0
@@ -44,11 +46,11 @@ def test_an_ack_out_of_order_leaves_the_cursor_before_the_first_unacked() -> Non
     cursors, news = joined()
     for seq in (3, 6, 9):
         assert offer(cursors, news, seq, seq - 3)
-    cursors.acked(["m6"])
+    cursors.acked(MessageId("m6"))
     assert cursors.cursor(news) == 2
-    cursors.acked(["m3"])
+    cursors.acked(MessageId("m3"))
     assert cursors.cursor(news) == 8
-    cursors.acked(["m9"])
+    cursors.acked(MessageId("m9"))
     assert cursors.cursor(news) == 9
 
 
@@ -112,7 +114,7 @@ def test_a_nacked_message_takes_no_room_and_holds_the_cursor() -> None:
     assert cursors.nacked(MessageId("m1"), 500)
     assert cursors.nacked(MessageId("m1"), 600)
     assert not cursors.nacked(MessageId("m9"), 500)
-    cursors.acked(["m2"])
+    cursors.acked(MessageId("m2"))
     assert (cursors.in_flight, cursors.cursor(news)) == (0, 0)
     assert [one.seq for one in cursors.due(600, 1_000, ROOM)] == [1]
     assert cursors.in_flight == 1
@@ -125,9 +127,10 @@ def test_nacked_messages_that_are_due_together_come_as_there_is_room() -> None:
         assert cursors.nacked(MessageId(f"m{seq}"), 600)
     assert [one.seq for one in cursors.due(600, 1_000, 2)] == [1, 2]
     assert (cursors.in_flight, cursors.is_short, cursors.due_ms) == (2, True, 2_600)
-    cursors.acked(["m1"])
+    cursors.acked(MessageId("m1"))
     assert [one.seq for one in cursors.due(601, 1_000, 1)] == [3]
-    cursors.acked(["m2", "m3"])
+    cursors.acked(MessageId("m2"))
+    cursors.acked(MessageId("m3"))
     assert [one.seq for one in cursors.due(602, 1_000, 2)] == [4, 5]
     assert not cursors.is_short
 
@@ -166,7 +169,7 @@ def test_an_end_and_a_new_beginning_of_a_subscription() -> None:
 def test_what_was_not_stored_is_given_again() -> None:
     cursors, news = joined()
     offer(cursors, news, 1)
-    cursors.acked(["m1"])
+    cursors.acked(MessageId("m1"))
     assert cursors.take_dirty() == [("news", 1)]
     assert cursors.take_dirty() == []
     cursors.mark_dirty()

@@ -282,7 +282,7 @@ class Device:
         if not self.unacked:
             return
         name, one = self.unacked.pop(list(self.unacked)[number % len(self.unacked)])
-        self.cursors.acked([one.message])
+        self.cursors.acked(one.message)
         if (copies := self.copies.get(name)) is not None and one.seq > copies.since:
             copies.waiting.pop(one.seq, None)
             self.acked_here.add((name, one.seq))

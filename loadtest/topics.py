@@ -1,0 +1,287 @@
+"""What messages to topics cost those that are connected: cases of `make bench-topics`."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from loadtest import mqtt
+from loadtest.cases import Say, Scale
+from loadtest.fleet import Close, Connect, Dial, FleetProcess, Gather, Register, fleet_process
+from loadtest.gateway import Gateway, create_project, serve
+from loadtest.processes import CpuMeter, cpu_split_s
+from loadtest.publishers import Publisher, subscribe
+from loadtest.recorder import Figure, medians, percentile
+from loadtest.senders import Account
+
+PAYLOAD_BYTES: Final = 200
+_TOPIC: Final = "news"
+_PROJECT: Final = "bench"
+_EACH: Final = 20
+"""Topics of a device that attaches."""
+_TOPICS: Final = 100
+_SETTLE_S: Final = 1.5
+"""After the last ack: counts and what else is stored once a second."""
+
+Publish = Callable[[], Coroutine[object, object, None]]
+
+
+class Side(msgspec.Struct):
+    """One of two servers that are measured in turn."""
+
+    fleets: list[FleetProcess]
+    per_fleet: int
+    publish: Publish
+    pids: dict[str, list[int]]
+
+    async def round(self, messages: int) -> tuple[dict[str, float], float]:
+        """Publish one message after another, each when all have acked the one before.
+
+        Gives the CPU µs of each role per delivery, and the deliveries a second.
+        """
+        devices = self.per_fleet * len(self.fleets)
+        meter = CpuMeter(self.pids)
+        begun = asyncio.get_running_loop().time()
+        for _ in range(messages):
+            await fan_out(self.fleets, self.per_fleet, self.publish)
+        seconds = asyncio.get_running_loop().time() - begun
+        await asyncio.sleep(_SETTLE_S)
+        deliveries = messages * devices
+        spent = {role: 1e6 * value / deliveries for role, value in meter.spent_s().items()}
+        return spent, deliveries / seconds
+
+
+async def fan_out(
+    fleets: Sequence[FleetProcess], per_fleet: int, publish: Publish
+) -> tuple[int, int]:
+    """Publish one message and wait for all acks; gives the times of the first and the last, ns.
+
+    Raises:
+        ConnectionError: not every device got it, or one got it twice.
+    """
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(fleet.ask(Gather(per_fleet))) for fleet in fleets]
+        group.create_task(publish())
+    answers = [task.result() for task in asked]
+    received = sum(answer.received for answer in answers)
+    if received != per_fleet * len(fleets):
+        raise ConnectionError(f"{received} of {per_fleet * len(fleets)} messages arrived")
+    return min(answer.first_ns for answer in answers), max(answer.last_ns for answer in answers)
+
+
+async def topic_delivery(scale: Scale, say: Say) -> list[Figure]:
+    """Deliver to connected devices, in turns with mosquitto: CPU per topic delivery with ack."""
+    count = scale.topic_devices
+    ours: list[dict[str, float]] = []
+    theirs: list[float] = []
+    async with contextlib.AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(mqtt.mosquitto())
+        sides = {
+            "mosquitto": await stack.enter_async_context(_mosquitto_side(broker, count)),
+            "pushwire": await stack.enter_async_context(_pushwire_side(count)),
+        }
+        for run in range(scale.runs + 1):
+            spent: dict[str, dict[str, float]] = {}
+            for name in sorted(sides, reverse=run % 2 == 0):
+                spent[name], rate = await sides[name].round(scale.topic_messages)
+                parts = ", ".join(f"{role} {value:.1f}" for role, value in spent[name].items())
+                say(f"{name}: {rate:.0f} deliveries/s, µs each: {parts}")
+            if run > 0:  # the first one warms up
+                ours.append(spent["pushwire"])
+                theirs.append(spent["mosquitto"]["broker"])
+    note = f"{PAYLOAD_BYTES} bytes, {count} devices, {scale.topic_messages} messages a run, each"
+    note += " acked by all before the next"
+    ratios = [run["shard"] / other for run, other in zip(ours, theirs, strict=True)]
+    shard = tuple(run["shard"] for run in ours)
+    return [
+        Figure(
+            name="shard CPU per topic delivery with ack, of mosquitto's",
+            unit="times",
+            runs=tuple(ratios),
+            target=1.0,
+            note=f"mosquitto {broker.version}, QoS 1, sessions that persist; in turns",
+        ),
+        Figure(name="shard CPU per topic delivery with ack", unit="µs", runs=shard, note=note),
+        Figure(
+            name="CPU of all processes per topic delivery with ack",
+            unit="µs",
+            runs=tuple(sum(run.values()) for run in ours),
+            parts=medians(ours),
+            note=note,
+        ),
+        Figure(
+            name="mosquitto's CPU per delivery with ack",
+            unit="µs",
+            runs=tuple(theirs),
+            note=note,
+        ),
+    ]
+
+
+@contextlib.asynccontextmanager
+async def _mosquitto_side(broker: mqtt.Broker, count: int) -> AsyncIterator[Side]:
+    async with fleet_process() as fleet, mqtt.publisher(broker) as publisher:
+        await fleet.ask(Dial(broker.url, _TOPIC, count, source="127.0.0.3"))
+
+        async def publish() -> None:
+            await publisher.publish(_TOPIC, b"x" * PAYLOAD_BYTES)
+
+        yield Side([fleet], count, publish, {"broker": [broker.pid]})
+
+
+@contextlib.asynccontextmanager
+async def _pushwire_side(count: int) -> AsyncIterator[Side]:
+    async with subscribed(1, 1, count) as (gateway, fleets, publisher):
+
+        async def publish() -> None:
+            await publisher.publish(_TOPIC)
+
+        yield Side(fleets, count, publish, gateway.pids())
+
+
+async def fan_outs(scale: Scale, say: Say) -> list[Figure]:
+    """Publish one message to many devices in two shards: first to last ack."""
+    per_fleet = scale.fan_out_devices // 2
+    times_ms: list[float] = []
+    spent_s = [0.0, 0.0]
+    async with subscribed(2, 2, per_fleet) as (gateway, fleets, publisher):
+        shards = gateway.pids()["shard"]
+        for run in range(scale.fan_outs + 1):
+            before = [cpu_split_s(pid) for pid in shards]
+            first_ns, last_ns = await fan_out(fleets, per_fleet, lambda: publisher.publish(_TOPIC))
+            await asyncio.sleep(_SETTLE_S)
+            after = [cpu_split_s(pid) for pid in shards]
+            user, system = (
+                sum(late[part] - early[part] for early, late in zip(before, after, strict=True))
+                for part in (0, 1)
+            )
+            took_ms = (last_ns - first_ns) / 1e6
+            say(f"{took_ms:.0f} ms, shards {user:.2f} s of their own and {system:.2f} s in calls")
+            if run > 0:
+                times_ms.append(took_ms)
+                # All rounds together: one of them is a few ticks of the kernel's clock.
+                spent_s = [spent_s[0] + user, spent_s[1] + system]
+    note = f"{2 * per_fleet} devices in 2 shards, {PAYLOAD_BYTES} bytes, the fleets beside them"
+    return [
+        Figure(name="fan-out, first to last ack", unit="ms", runs=tuple(times_ms), note=note),
+        Figure(
+            name="system calls' share of the shards' CPU in it",
+            unit="%",
+            runs=(100 * spent_s[1] / max(sum(spent_s), 1e-9),),
+            note=note,
+        ),
+        Figure(
+            name="devices a second and shard in a fan-out",
+            unit="",
+            runs=(1000 * per_fleet / percentile(times_ms, 0.5),),
+            note=note,
+        ),
+    ]
+
+
+async def attaches(scale: Scale, say: Say) -> list[Figure]:
+    """Connect devices with twenty topics of which nothing is new, and with none, in turns."""
+    count = scale.attaches
+    spent: dict[str, list[dict[str, float]]] = {"topics": [], "none": []}
+    ratios: list[float] = []
+    async with contextlib.AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pushwire-bench-"))
+        flags = {"shards": 1, "apis": 1, "workers": 1}
+        gateway = await stack.enter_async_context(serve(Path(folder, "data"), flags=flags))
+        project = await create_project(gateway.data_dir, _PROJECT)
+        account = Account(gateway.api, project.project, project.api_key)
+        command = Register(gateway.api, project.project, project.client_key, count)
+        fleets = {name: await stack.enter_async_context(fleet_process()) for name in spent}
+        for name, fleet in fleets.items():
+            tokens = (await fleet.ask(command)).tokens
+            if name == "topics":
+                await _subscribe_each(account, tokens)
+        for run in range(scale.attach_rounds + 1):
+            this: dict[str, float] = {}
+            for name in sorted(fleets, reverse=run % 2 == 0):
+                parts = await _attach(gateway, fleets[name], count)
+                this[name] = sum(parts.values())
+                if run > 0:  # the first one warms up
+                    spent[name].append(parts)
+            say(f"{this['topics']:.0f} µs with topics, {this['none']:.0f} µs without")
+            if run > 0:
+                ratios.append(this["topics"] / this["none"])
+    note = f"{count} devices at once, 1 shard, in turns"
+    return [
+        Figure(
+            name=f"CPU per attach with {_EACH} topics, of that with none",
+            unit="times",
+            runs=tuple(ratios),
+            target=1.5,
+            note=note,
+        ),
+        *(
+            Figure(
+                name=f"CPU per attach with {number} topics",
+                unit="µs",
+                runs=tuple(sum(parts.values()) for parts in spent[name]),
+                parts=medians(spent[name]),
+                note=note,
+            )
+            for name, number in (("topics", _EACH), ("none", 0))
+        ),
+    ]
+
+
+async def _subscribe_each(account: Account, tokens: Sequence[str]) -> None:
+    """Subscribe each device to twenty of a hundred topics; one message lies in each log."""
+    publisher = Publisher(account, PAYLOAD_BYTES)
+    for number in range(_TOPICS):
+        await publisher.publish(f"topic-{number}")
+        chosen = [
+            token for at, token in enumerate(tokens) if (number - at * _EACH) % _TOPICS < _EACH
+        ]
+        await subscribe(account, f"topic-{number}", chosen)
+    publisher.close()
+
+
+async def _attach(gateway: Gateway, fleet: FleetProcess, count: int) -> dict[str, float]:
+    """Connect all, then drop them; gives the CPU µs of each role per device of the former."""
+    meter = CpuMeter(gateway.pids())
+    await fleet.ask(Connect(gateway.devices, count, source="127.0.0.8"))
+    await asyncio.sleep(_SETTLE_S)
+    spent = {role: 1e6 * value / count for role, value in meter.spent_s().items()}
+    await fleet.ask(Close())
+    await asyncio.sleep(_SETTLE_S)
+    return spent
+
+
+@contextlib.asynccontextmanager
+async def subscribed(
+    shards: int, fleets: int, per_fleet: int
+) -> AsyncIterator[tuple[Gateway, list[FleetProcess], Publisher]]:
+    """Run a gateway with connected devices that all subscribe to one topic."""
+    flags = {"shards": shards, "apis": 1, "workers": 1}
+    async with contextlib.AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pushwire-bench-"))
+        gateway = await stack.enter_async_context(serve(Path(folder, "data"), flags=flags))
+        running = [await stack.enter_async_context(fleet_process()) for _ in range(fleets)]
+        project = await create_project(gateway.data_dir, _PROJECT)
+        account = Account(gateway.api, project.project, project.api_key)
+        async with asyncio.TaskGroup() as group:
+            for number, fleet in enumerate(running):
+                command = Register(gateway.api, project.project, project.client_key, per_fleet)
+                source = f"127.0.0.{4 + number}"
+                group.create_task(_join(gateway, account, fleet, command, source))
+        publisher = Publisher(account, PAYLOAD_BYTES)
+        stack.callback(publisher.close)
+        yield gateway, running, publisher
+
+
+async def _join(
+    gateway: Gateway, account: Account, fleet: FleetProcess, command: Register, source: str
+) -> None:
+    """Register, subscribe, connect."""
+    registered = await fleet.ask(command)
+    await subscribe(account, _TOPIC, registered.tokens)
+    connect = Connect(gateway.devices, command.count, source=source, counting=True)
+    await fleet.ask(connect)
