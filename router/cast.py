@@ -268,6 +268,8 @@ def _to_spread(envelope: CastEnvelope, accepted: Accepted) -> Spreading:
         members=accepted.members,
         collapse_key=envelope.collapse_key,
         lane=envelope.lane,
+        bridge=envelope.bridge,
+        part=envelope.part,
     )
 
 

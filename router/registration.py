@@ -217,7 +217,7 @@ class Registration:
             StoreUnavailableError: the store is away.
         """
         user = await self._bindings.user_of(device)
-        known, route = await self._mailboxes.unregister(device, project, self._now_ms())
+        known, route, _ = await self._mailboxes.unregister(device, project, self._now_ms())
         if not known:
             raise _unknown()
         if route is not None:

@@ -183,4 +183,6 @@ def _copy(spreading: Spreading, member: Member) -> Envelope:
         now_ms=spreading.accepted_ms,
         expires_ms=spreading.expires_ms,
         collapse_key=spreading.collapse_key,
+        bridge=spreading.bridge,
+        part=spreading.part,
     )

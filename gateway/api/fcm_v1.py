@@ -288,9 +288,9 @@ def _bridge_policy(body: fcm.MessageBody) -> BridgePolicy:
     )
 
 
-def _seconds(after: int | str | None) -> int:
+def _seconds(after: int | str | None) -> int | None:
     if after is None:
-        return 0
+        return None
     return after if isinstance(after, int) else -(-parse_duration(after) // 1000)
 
 
@@ -308,7 +308,7 @@ def _faults(body: fcm.MessageBody, message: Message, now_ms: int) -> Iterator[Fa
     if message.bridge.mode is BridgeMode.ONLY:
         path = "bridge.mode" if isinstance(body.bridge, fcm.Bridge) else "bridge"
         yield path, "must be auto or never: no bridge could carry it yet"
-    if message.bridge.after_s > MAX_TTL_S:
+    if (message.bridge.after_s or 0) > MAX_TTL_S:
         yield "after", "must be at most 28 days"
     if isinstance(body.bridge, fcm.Bridge) and None not in {body.bridge.after, body.after}:
         yield "after", "is given twice, here and in bridge"

@@ -41,6 +41,9 @@ class CastEnvelope(msgspec.Struct, frozen=True, gc=False):
     idempotency_key: str = ""
     idempotency_digest: str = ""
     label: str = ""
+    bridge: str = ""
+    """When a bridge takes over, as in an `Envelope`."""
+    part: bytes = b""
 
 
 class CastResult(enum.Enum):
@@ -75,3 +78,5 @@ class Spreading(msgspec.Struct, frozen=True, gc=False):
     lane: Lane = Lane.NORMAL
     """What a worker has to finish takes the normal one."""
     cancelled: bool = False
+    bridge: str = ""
+    part: bytes = b""

@@ -39,6 +39,12 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     """FCM's `analytics_label`; it stands in the status."""
     rate: Rate = UNLIMITED
     """What its device takes."""
+    bridge: str = ""
+    """When a bridge takes over (`router.policy.takeover`); empty for never."""
+    part: bytes = b""
+    """What bridges need beside the frame (`router.policy.bridge_part`)."""
+    unfit: str = ""
+    """Names of bridges that cannot carry it, apart by spaces: a device with one refuses it."""
 
 
 class EnqueueResult(enum.Enum):
@@ -53,6 +59,8 @@ class EnqueueResult(enum.Enum):
     """The idempotency key was seen with another request."""
     THROTTLED = "throttled"
     """The device got too many lately."""
+    UNFIT = "unfit"
+    """The device's bridge cannot carry the message. Nothing was stored."""
 
 
 class Enqueued(msgspec.Struct, frozen=True, gc=False):
@@ -70,6 +78,8 @@ class Enqueued(msgspec.Struct, frozen=True, gc=False):
     frame: bytes = b""
     wait_us: int = 0
     """Of a throttled one: until the next is taken."""
+    bridge: str = ""
+    """Of an unfit one: which bridge cannot carry it."""
 
 
 class Pending(msgspec.Struct, frozen=True, gc=False):

@@ -39,10 +39,10 @@ class BridgeMode(enum.StrEnum):
 
 
 class BridgePolicy(msgspec.Struct, frozen=True, gc=False):
-    """When a bridge takes over: `after_s` seconds without an ack."""
+    """When a bridge takes over: `after_s` seconds without an ack; None: the gateway's."""
 
     mode: BridgeMode = BridgeMode.AUTO
-    after_s: int = 0
+    after_s: int | None = None
 
 
 class Notification(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -42,14 +42,16 @@ ENGAGEMENT = frozenset({Event.DISPLAYED, Event.OPENED, Event.CLICKED, Event.DISM
 TERMINAL = frozenset(
     {
         Event.DELIVERED,
-        Event.FAILED,
         Event.EXPIRED,
         Event.COLLAPSED,
         Event.DROPPED,
         Event.CANCELLED,
     }
 )
-"""Events after which the mailbox no longer holds the message. One message has exactly one."""
+"""Events after which the mailbox no longer holds the message. A message has at most one.
+
+One that no mailbox ever held may end with `bridged` or `failed` instead.
+"""
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):

@@ -112,8 +112,9 @@ class MessageStatus(msgspec.Struct, frozen=True):
         return now_ms >= self.expires_ms or any(one.event in ended for one in self.timeline)
 
     def has_ended(self) -> bool:
-        """Tell whether no mailbox holds a message to one device any more."""
-        return any(one.event in TERMINAL for one in self.timeline)
+        """Tell whether a message to one device waits neither in a mailbox nor for a bridge."""
+        ends = TERMINAL if self.seq else TERMINAL | {Event.BRIDGED, Event.FAILED}
+        return any(one.event in ends for one in self.timeline)
 
 
 def furthest(timeline: tuple[TimelineEntry, ...]) -> Event:

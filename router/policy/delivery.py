@@ -13,7 +13,7 @@ State = Event | None
 """The last event that moved the message; None before the first."""
 
 _ENDS: Final = TERMINAL - {Event.DELIVERED}
-_PENDING: Final = TERMINAL | {Event.SENT, Event.NACKED, Event.BRIDGED}
+_PENDING: Final = TERMINAL | {Event.SENT, Event.NACKED, Event.BRIDGED, Event.FAILED}
 
 EDGES: Final[Mapping[State, frozenset[Event]]] = {
     None: frozenset({Event.ACCEPTED, Event.SCHEDULED}),
@@ -22,13 +22,14 @@ EDGES: Final[Mapping[State, frozenset[Event]]] = {
     Event.SENT: _PENDING - {Event.SENT},
     # `sent` is told once, so a message that comes back may be refused again at once.
     Event.NACKED: _PENDING,
-    Event.BRIDGED: _PENDING - {Event.BRIDGED},
+    Event.BRIDGED: _PENDING - {Event.BRIDGED, Event.FAILED},
+    # A bridge gave it up: a mailbox may hold it still, and a sender may have the bridge try again.
+    Event.FAILED: _PENDING - {Event.FAILED},
     Event.DELIVERED: ENGAGEMENT,
     Event.DISPLAYED: ENGAGEMENT - {Event.DISPLAYED},
     Event.OPENED: ENGAGEMENT - {Event.OPENED},
     Event.CLICKED: ENGAGEMENT - {Event.CLICKED},
     Event.DISMISSED: ENGAGEMENT - {Event.DISMISSED},
-    Event.FAILED: frozenset(),
     Event.EXPIRED: frozenset(),
     Event.COLLAPSED: frozenset(),
     Event.DROPPED: frozenset(),
@@ -40,7 +41,7 @@ An upstream message has no states, nor has the end of a registration: events of 
 """
 
 _NOTHING: Final = frozenset[Event]()
-_REPEATABLE: Final = frozenset({Event.SENT, Event.NACKED, Event.BRIDGED})
+_REPEATABLE: Final = frozenset({Event.SENT, Event.NACKED})
 """Events that a message may live through more than once: each delivery is tried until an ack."""
 
 
@@ -61,7 +62,7 @@ def is_legal(state: State, event: Event) -> bool:
     """
     if event in EDGES.get(state, _NOTHING):
         return True
-    return event in ENGAGEMENT and state in {Event.SENT, Event.NACKED, Event.BRIDGED}
+    return event in ENGAGEMENT and state in {Event.SENT, Event.NACKED, Event.BRIDGED, Event.FAILED}
 
 
 def advance(state: State, event: Event) -> State:

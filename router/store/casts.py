@@ -83,6 +83,8 @@ class Casts:
                 self._retention_ms,
                 envelope.idempotency_digest,
                 envelope.label,
+                envelope.bridge,
+                envelope.part,
             ),
             urgent=urgent,
         )
@@ -121,7 +123,7 @@ class Casts:
         )
         if reply is None:
             return None
-        cancelled, accepted, frame, *members = fields(reply)
+        cancelled, accepted, frame, bridge, part, *members = fields(reply)
         accepted_ms = int(text(accepted))
         once = expires == head.split("|", 3)[2]
         return Spreading(
@@ -134,6 +136,8 @@ class Casts:
             members=_members(members),
             collapse_key=collapse_key,
             cancelled=bool(cancelled),
+            bridge=text(bridge),
+            part=cast("bytes", part),
         )
 
     async def spread_done(

@@ -5,12 +5,12 @@ from typing import Final, cast
 
 import msgspec
 
-from router.model.device import Device
+from router.model.device import Contact, Device
 from router.model.hint import Route
 from router.model.ids import DeviceId, ProjectId, ShardId, partition_of
 from router.store import keys
 from router.store.connection import Store
-from router.store.link import Reply, fields
+from router.store.link import Argument, Reply, fields
 
 _FIELDS: Final = {
     "platform": "pl",
@@ -24,7 +24,7 @@ _FIELDS: Final = {
 """Fields of Device that may be set, and their names in the mailbox."""
 _PROFILE: Final = frozenset({"platform", "app_version", "language", "region", "attributes"})
 """What filters ask for: a session of the device has to know them."""
-_READ: Final = ("p", *_FIELDS.values(), "ca", "sa", "sh", "n")
+_READ: Final = ("p", *_FIELDS.values(), "ca", "sa", "sh", "n", "br")
 _attributes = msgspec.json.Decoder(dict[str, str])
 
 
@@ -59,9 +59,16 @@ class Devices:
         self._max_pending = options.max_pending
         self._ack_timeout_ms = options.ack_timeout_ms
 
-    async def register(self, device: Device, nonce: str, credential_hash: str, now_ms: int) -> bool:
+    async def register(
+        self,
+        device: Device,
+        nonce: str,
+        credential_hash: str,
+        now_ms: int,
+        bridge: Contact | None = None,
+    ) -> bool:
         """Register a device; False where its id is taken by another registration."""
-        values: list[str] = []
+        values: list[str] = [] if bridge is None else ["br", bridge.field]
         for name, field in _FIELDS.items():
             value = (
                 msgspec.json.encode(device.attributes).decode()
@@ -72,8 +79,20 @@ class Devices:
         return bool(
             await self._store.batch.fcall(
                 self._function("register"),
-                (keys.mailbox(device.id), keys.index(device.id)),
-                (device.project, nonce, credential_hash, now_ms, *values),
+                (
+                    keys.mailbox(device.id),
+                    keys.index(device.id),
+                    keys.timers(partition_of(device.id)),
+                ),
+                (
+                    device.id,
+                    device.project,
+                    nonce,
+                    credential_hash,
+                    now_ms,
+                    0 if bridge is None else bridge.stale_ms,
+                    *values,
+                ),
             )
         )
 
@@ -93,6 +112,7 @@ class Devices:
         count = cast("int", await pending)
         if not values["p"]:
             return None
+        bridge, _, since = values["br"].partition("|")
         return Device(
             id=device,
             project=ProjectId(values["p"]),
@@ -108,12 +128,21 @@ class Devices:
             connected=bool(values["sh"]),
             pending=count,
             nonce=values["n"],
+            bridge=bridge,
+            bridge_since_ms=int(since.partition("|")[0] or 0),
         )
 
     async def update(
-        self, device: DeviceId, project: ProjectId, changes: Mapping[str, str], now_ms: int
+        self,
+        device: DeviceId,
+        project: ProjectId,
+        changes: Mapping[str, str],
+        now_ms: int,
+        bridge: Contact | None = None,
     ) -> tuple[Device | None, Route | None]:
         """Change fields by their names in Device; `attributes` is a JSON object of strings.
+
+        `NO_CONTACT` as `bridge` takes the device's bridge from it.
 
         Returns:
             The device as it is then, None where the project has no such device; and where it is
@@ -123,9 +152,12 @@ class Devices:
             KeyError: a field that nobody may set.
         """
         pairs = [part for name, value in changes.items() for part in (_FIELDS[name], value)]
+        stale: Argument = "" if bridge is None else bridge.stale_ms
+        if bridge is not None and bridge.stale_ms:
+            pairs += ("br", bridge.field)
         told = not _PROFILE.isdisjoint(changes)
         remind_ms = now_ms + self._ack_timeout_ms if told else 0
-        changed, route = await self._change(device, project, pairs, remind_ms)
+        changed, route = await self._change(device, project, pairs, remind_ms, stale)
         if not changed:
             return None, None
         return await self.device(device), route if told else None
@@ -148,6 +180,11 @@ class Devices:
         changed, _ = await self._change(device, project, ["h", credential_hash])
         return changed
 
+    async def bridge_of(self, device: DeviceId) -> bytes:
+        """Give the bridge of a device as the mailbox has it; empty where there is none."""
+        found = await self._store.batch.call("HGET", keys.mailbox(device), "br")
+        return found if isinstance(found, bytes) else b""
+
     async def credential_of(self, device: DeviceId) -> str | None:
         """Give the hash of the device's secret; None where there is no such device."""
         found = await self._store.batch.call("HGET", keys.mailbox(device), "h")
@@ -155,11 +192,12 @@ class Devices:
 
     async def unregister(
         self, device: DeviceId, project: ProjectId, now_ms: int
-    ) -> tuple[bool, Route | None]:
+    ) -> tuple[bool, Route | None, bytes]:
         """End a registration; pending messages end as dropped, detail `unregistered`.
 
         Returns:
-            Whether the project had the device, and where it was connected.
+            Whether the project had the device, where it was connected, and its bridge as the
+            mailbox had it.
         """
         reply = fields(
             await self._store.batch.fcall(
@@ -169,12 +207,12 @@ class Devices:
             )
         )
         if not reply[0]:
-            return False, None
-        if reply[1]:
+            return False, None, b""
+        if reply[2]:
             due: int | None = now_ms
             while due is not None and due <= now_ms:
                 due = await self.expire(device, now_ms)
-        return True, optional_route(reply, 2)
+        return True, optional_route(reply, 3), cast("bytes", reply[1])
 
     async def expire(self, device: DeviceId, now_ms: int) -> int | None:
         """End messages whose time is over, a window a call.
@@ -188,13 +226,18 @@ class Devices:
         return due if isinstance(due, int) else None
 
     async def _change(
-        self, device: DeviceId, project: ProjectId, pairs: list[str], remind_ms: int = 0
+        self,
+        device: DeviceId,
+        project: ProjectId,
+        pairs: list[str],
+        remind_ms: int = 0,
+        stale: Argument = "",
     ) -> tuple[bool, Route | None]:
         reply = fields(
             await self._store.batch.fcall(
                 self._function("update"),
                 (keys.mailbox(device), keys.timers(partition_of(device))),
-                (device, project, remind_ms, *pairs),
+                (device, project, remind_ms, stale, *pairs),
             )
         )
         return bool(reply[0]), optional_route(reply, 1)

@@ -142,6 +142,21 @@ def rate(partition: Partition, name: str) -> str:
     return f"{{{partition}}}:rate:{name}"
 
 
+def bridge_queue(partition: Partition, project: ProjectId, bridge: str) -> str:
+    """Sorted set: messages as kept that a bridge is to carry, the most urgent and oldest first."""
+    return f"{{{partition}}}:bridge:{project}:{bridge}"
+
+
+def bridge_queues(partition: Partition) -> str:
+    """Sorted set: `<project>:<bridge>` of the queues that hold anything, by since when."""
+    return f"{{{partition}}}:bridges"
+
+
+def addresses(partition: Partition, project: ProjectId, bridge: str) -> str:
+    """Hash: who has an address, by the hash of its identity: `<device>`, or more: the former."""
+    return f"{{{partition}}}:addr:{project}:{bridge}"
+
+
 def partition_lease(partition: Partition) -> str:
     """Give the key of a string: the worker that owns the partition."""
     return f"{{{partition}}}:lease"

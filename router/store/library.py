@@ -12,7 +12,7 @@ from typing import Final
 from router.store.link import Link, LinkError, fields
 
 _FLAGS: Final = re.compile(r"^-- FLAGS: *(.*)$", re.MULTILINE)
-_SHARED: Final = ("prelude.lua", "prelude_topics.lua")
+_SHARED: Final = ("prelude.lua", "prelude_topics.lua", "prelude_bridges.lua")
 """What functions share, in the order in which one part needs the other."""
 
 

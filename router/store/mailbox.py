@@ -47,6 +47,7 @@ _REFUSALS: Final = {
 }
 _REPEATED: Final = -4
 _THROTTLED: Final = -5
+_UNFIT: Final = -6
 _OVERTAKEN: Final = -2
 """What `attach` answers."""
 
@@ -98,6 +99,9 @@ class Mailboxes(Devices):
             envelope.label,
             number(envelope.rate.per_s),
             number(envelope.rate.burst),
+            envelope.bridge,
+            envelope.part,
+            envelope.unfit,
         )
         if envelope.send_at_ms:
             return self._store.batch.fcall(
@@ -384,4 +388,6 @@ def _enqueued(message: MessageId, reply: list[Reply]) -> Enqueued:
         return Enqueued(EnqueueResult.REPEATED, MessageId(text(reply[1])))
     if seq == _THROTTLED:
         return Enqueued(EnqueueResult.THROTTLED, message, wait_us=cast("int", reply[1]))
+    if seq == _UNFIT:
+        return Enqueued(EnqueueResult.UNFIT, message, bridge=text(reply[1]))
     return Enqueued(_REFUSALS[seq], message)

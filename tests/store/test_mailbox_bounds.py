@@ -94,7 +94,7 @@ async def test_unregistering_drops_everything_and_leaves_only_statuses(store: St
     device = await registered(mailboxes)
     offered = [envelope(device) for _ in range(300)]
     await fill(mailboxes, offered)
-    assert await mailboxes.unregister(device, PROJECT, NOW + 1) == (True, None)
+    assert await mailboxes.unregister(device, PROJECT, NOW + 1) == (True, None, b"")
     for key in (keys.mailbox(device), keys.index(device), keys.frames(device)):
         assert await store.batch.call("EXISTS", key) == 0
     for one in (offered[0], offered[-1]):

@@ -92,15 +92,15 @@ class MailboxModel(MailboxState):
 
     async def unregister(
         self, device: DeviceId, project: ProjectId, now_ms: int
-    ) -> tuple[bool, Route | None]:
+    ) -> tuple[bool, Route | None, bytes]:
         if (box := self._owned(device, project)) is None:
-            return False, None
+            return False, None, b""
         for waiting in list(self._pending(device)):
             self._finish(device, waiting, Event.DROPPED, now_ms, "unregistered")
         self.outbox.append(Receipt(project, MessageId(""), device, Event.UNREGISTERED, now_ms))
         self._settle(device)
         del self._boxes[device]
-        return True, box.route()
+        return True, box.route(), b""
 
     # Messages in
 

@@ -10,7 +10,7 @@ from tests.tidy.tree import ROOT, name_of
 from tests.tidy.wrappers import Call, Handed, calls
 
 LUA: Final = ROOT / "router" / "store" / "lua"
-SHARED: Final = {"prelude.lua", "prelude_topics.lua"}
+SHARED: Final = {"prelude.lua", "prelude_topics.lua", "prelude_bridges.lua"}
 HEADER: Final = ("KEYS", "ARGV", "returns", "events", "invariant")
 
 _UNPACKED: Final = r"local ([\w,\s]+?)\s*=\s*unpack\({0}[,)]"

@@ -8,7 +8,7 @@
 -- FLAGS: allow-oom
 local mailbox, index, frames, timers, outbox = unpack(keys, 1, 5)
 local device, epoch, now, retention, drops = unpack(args, 1, 5)
-local known = call('HMGET', mailbox, 'p', 'ep')
+local known = call('HMGET', mailbox, 'p', 'ep', 'br')
 if not known[1] or known[2] ~= epoch then return 0 end
 if drops ~= '0' then
   local counted = call('HMGET', mailbox, 'dr', 'dk')
@@ -37,6 +37,7 @@ for at = 6, #args, 3 do
   end
   if ended then
     done = done + 1
+    if known[3] then forget_job(timers, status, message) end
     if sent ~= '0' and call('HSETNX', status, 'e:sent', sent) == 1 then
       call('HSET', status, 'e:delivered', now, 'at', '1')
     else

@@ -12,7 +12,7 @@ if owner ~= project then return nil end
 local c = {mailbox = mailbox, index = index, frames = frames, timers = timers, outbox = outbox,
   project = project, device = device, now = now, retention = retention}
 if call('ZREM', timers, 'send:' .. message) == 1 then
-  call('HDEL', status, 'f')
+  call('HDEL', status, 'f', 'bb', 'bp')
   close(c, status, message, 'cancelled', '')
 elseif seq ~= '0' then
   local member = call('ZRANGE', index, seq, seq, 'BYSCORE')[1]
@@ -20,5 +20,7 @@ elseif seq ~= '0' then
     finish(c, member, seq, 'cancelled', '')
     settle(c)
   end
+elseif call('HEXISTS', status, 'bb') == 1 and call('ZREM', timers, 'lapse:' .. message) == 1 then
+  end_unheld(c, status, message, 'cancelled', '')
 end
 return call('HGETALL', status)

@@ -1,6 +1,6 @@
 -- Accept a message for all devices of a user or a group.
 -- KEYS: members timers outbox status [idempotency]
--- ARGV: message target project now expires collapse frame send_at again retention digest label
+-- ARGV: message target project now expires collapse frame send_at again retention digest label bridge part
 -- returns: {0, device, stamp…} with the devices that it goes to, {0} for a scheduled one; {-1} no
 --   devices, {-2} no such group, {-3} idempotency key used for another request, {-4, first message}
 --   repeated
@@ -9,7 +9,7 @@
 --   timer; the devices are fixed once
 local members, timers, outbox, status, idempotency = unpack(keys)
 local message, target, project, now, expires, collapse, frame, send_at, again, retention, digest,
-  label = unpack(args)
+  label, bridge, part = unpack(args)
 local answer = idempotency and answer_before(idempotency, digest, message)
 if answer then return answer end
 if call('HEXISTS', status, 'i') == 1 then return devices_of(call('HGET', status, 'd'), {0}) end
@@ -19,6 +19,7 @@ if send_at == '0' and listed == '' then return {-1} end
 call('HSET', status, 'i', project .. '|' .. target .. '|' .. now .. '|' .. expires .. '|' .. send_at
   .. '|0|' .. collapse, 'f', frame)
 if label ~= '' then call('HSET', status, 'l', label) end
+keep_bridge(status, bridge, part)
 call('PEXPIRE', status, math.max(tonumber(expires), tonumber(send_at)) - now + retention)
 if idempotency then
   call('SET', idempotency, digest .. '|' .. message, 'PX', IDEMPOTENCY_MS)

@@ -1,24 +1,29 @@
 -- Accept a message for one device.
 -- KEYS: mailbox index frames timers outbox status [idempotency]
--- ARGV: message device project proof now expires collapse frame cap ack_timeout retention digest label rate burst
+-- ARGV: message device project proof now expires collapse frame cap ack_timeout retention digest label rate burst bridge part unfit
 -- returns: {seq, shard, epoch}, {seq} without a route, {-1} unregistered, {-2} of another project,
 --   {-3} idempotency key used for another request, {-4, first message} repeated,
---   {-5, microseconds} too fast for its device
--- events: accepted; collapsed, dropped of others; expired where a TTL of 0 finds no route
--- invariant: index, frames and status change together; a message id is taken once, and pays once
+--   {-5, microseconds} too fast for its device, {-6, bridge} its device's bridge cannot carry it
+-- events: accepted; collapsed, dropped of others; expired where a TTL of 0 finds no route and no
+--   bridge; failed (no bridge) where a bridge alone may carry it and there is none
+-- invariant: index, frames, status and the bridge timer change together; a message id is taken once,
+--   and pays once
 local mailbox, index, frames, timers, outbox, status, idempotency = unpack(keys)
 local message, device, project, proof, now, expires, collapse, frame, cap, ack_timeout, retention,
-  digest, label, rate, burst = unpack(args)
+  digest, label, rate, burst, bridge, part, unfit = unpack(args)
 local answer = idempotency and answer_before(idempotency, digest, message)
 if answer then return answer end
-local known = call('HMGET', mailbox, 'p', 'n', 'seq', 'sh', 'ep', 'rt')
+local known = call('HMGET', mailbox, 'p', 'n', 'seq', 'sh', 'ep', 'rt', 'br')
 if not known[1] or not is_for(mailbox, known[2], proof) then return {-1} end
 if known[1] ~= project then return {-2} end
+local refused = unfit ~= '' and known[7] and unfit_of(known[7], unfit, status)
+if refused then return {-6, refused} end
 local paid, wait = pay(known[6], status, rate, burst)
 if wait then return {-5, wait} end
-local shard, epoch = known[4], tonumber(known[5])
+local shard, epoch, only = known[4], tonumber(known[5]), is_only(bridge)
+if only then shard = false end
 local seq = 0
-if expires ~= now then seq = (tonumber(known[3]) or 0) + 1 end
+if expires ~= now and not only then seq = (tonumber(known[3]) or 0) + 1 end
 local head = project .. '|' .. device .. '|' .. now .. '|' .. expires .. '|0|' .. seq .. '|' .. collapse
 if call('HSETNX', status, 'i', head) == 0 then
   local _, _, _, _, _, taken = split_head(call('HGET', status, 'i'))
@@ -38,6 +43,14 @@ local c = {mailbox = mailbox, index = index, frames = frames, timers = timers, o
   project = project, device = device, now = now, retention = retention}
 if seq > 0 then
   put(c, message, seq, expires, collapse, frame, cap, shard and now + ack_timeout)
+end
+if known[7] and bridge ~= '' then
+  bridge_it(c, status, {message = message, seq = seq, expires = expires, once = expires == now,
+    frame = frame}, bridge, part, shard, ack_timeout)
+elseif seq > 0 then
+  return shard and {seq, shard, epoch} or {seq}
+elseif only then
+  close(c, status, message, 'failed', 'no bridge')
 elseif shard then
   call('ZADD', timers, now + ack_timeout, 'lapse:' .. message)
 else

@@ -1,5 +1,5 @@
 -- End a message whose time is over and that no mailbox holds: one with a TTL of 0 that was not
--- acked, or one to a topic.
+-- acked, one that a bridge alone may carry, or one to a topic.
 -- KEYS: timers outbox status
 -- ARGV: message now retention
 -- returns: 1, or 0 where it had ended
@@ -9,7 +9,7 @@
 local timers, outbox, status = unpack(keys)
 local message, now, retention = unpack(args)
 if call('ZREM', timers, 'lapse:' .. message) == 0 then return 0 end
-local known = call('HMGET', status, 'i', 'r')
+local known = call('HMGET', status, 'i', 'r', 'bb')
 local project, device, _, _, _, seq = split_head(known[1] or '')
 if not project then return 0 end
 local c = {timers = timers, outbox = outbox, project = project, device = device, now = now,
@@ -18,6 +18,7 @@ if string.sub(device, 1, 1) == '/' then
   if seq ~= '0' then call('XDEL', topic_log(outbox, project, device), seq .. '-0') end
   close_topic(c, message, device, known[2], 'expired', '')
 else
-  close(c, status, message, 'expired', 'not acked')
+  end_unheld(c, status, message, 'expired',
+    is_only(known[3] or '') and 'not bridged' or 'not acked')
 end
 return 1

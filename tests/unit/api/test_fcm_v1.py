@@ -162,10 +162,10 @@ def test_android_counts_where_ours_is_missing() -> None:
 @pytest.mark.parametrize(
     ("fields", "policy"),
     [
-        ({"bridge": "NEVER"}, BridgePolicy(BridgeMode.NEVER, 0)),
+        ({"bridge": "NEVER"}, BridgePolicy(BridgeMode.NEVER)),
         ({"bridge": "auto", "after": 5}, BridgePolicy(BridgeMode.AUTO, 5)),
         ({"bridge": "auto", "after": "4.2s"}, BridgePolicy(BridgeMode.AUTO, 5)),
-        ({"bridge": {"mode": "never"}}, BridgePolicy(BridgeMode.NEVER, 0)),
+        ({"bridge": {"mode": "never"}}, BridgePolicy(BridgeMode.NEVER)),
         ({"after": 7}, BridgePolicy(BridgeMode.AUTO, 7)),
     ],
 )

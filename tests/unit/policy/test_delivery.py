@@ -11,6 +11,7 @@ from router.model.receipt import ENGAGEMENT, TERMINAL, Event
 from router.policy import delivery
 from router.policy.delivery import EDGES, IllegalTransitionError, State
 
+_ONCE = ENGAGEMENT | TERMINAL | {Event.BRIDGED, Event.FAILED}
 _states: st.SearchStrategy[State] = st.sampled_from([None, *Event])
 
 
@@ -23,8 +24,7 @@ def _lives(draw: st.DrawFn) -> list[Event]:
         open_to = sorted(
             event
             for event in Event
-            if delivery.is_legal(state, event)
-            and not (event in life and event in ENGAGEMENT | TERMINAL)
+            if delivery.is_legal(state, event) and not (event in life and event in _ONCE)
         )
         if not open_to:
             break
@@ -83,6 +83,10 @@ def test_the_end_can_be_reached_from_everywhere(life: list[Event]) -> None:
         [Event.ACCEPTED, Event.EXPIRED, Event.DELIVERED],
         [Event.ACCEPTED, Event.DELIVERED, Event.DELIVERED],
         [Event.ACCEPTED, Event.DELIVERED, Event.SENT],
+        [Event.ACCEPTED, Event.DELIVERED, Event.BRIDGED],
+        [Event.ACCEPTED, Event.BRIDGED, Event.BRIDGED],
+        [Event.ACCEPTED, Event.BRIDGED, Event.FAILED],
+        [Event.ACCEPTED, Event.FAILED, Event.FAILED],
         [Event.ACCEPTED, Event.OPENED],
         [Event.ACCEPTED, Event.DELIVERED, Event.OPENED, Event.DISPLAYED, Event.OPENED],
     ],
@@ -107,6 +111,10 @@ def test_a_life_that_cannot_be_is_refused(life: list[Event]) -> None:
         ),
         ([Event.SCHEDULED, Event.ACCEPTED, Event.COLLAPSED], Event.COLLAPSED),
         ([Event.SCHEDULED, Event.CANCELLED], Event.CANCELLED),
+        ([Event.ACCEPTED, Event.BRIDGED, Event.SENT, Event.DELIVERED], Event.DELIVERED),
+        ([Event.ACCEPTED, Event.FAILED, Event.SENT, Event.DELIVERED], Event.DELIVERED),
+        ([Event.ACCEPTED, Event.FAILED, Event.BRIDGED], Event.BRIDGED),
+        ([Event.ACCEPTED, Event.BRIDGED, Event.OPENED], Event.BRIDGED),
     ],
 )
 def test_a_life_ends_where_it_should(life: list[Event], state: State) -> None:

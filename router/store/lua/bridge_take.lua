@@ -1,0 +1,38 @@
+-- Give the first jobs of a queue to the worker that owns the partition.
+-- KEYS: lease queue bridges timers outbox
+-- ARGV: worker lane most now hold retention
+-- returns: {score of the next job, (message, device, br, seq, frame, part, attempts, tries, score)…},
+--   the score empty where none waits; nil where the worker does not own the partition
+-- events: of a message that no mailbox holds: dropped (unregistered, user changed), failed (no bridge)
+-- invariant: a job that was given out has a timer, which brings it back unless it is done before
+-- FLAGS: allow-oom
+local lease, queue, bridges, timers, outbox = unpack(keys)
+local worker, lane, most, now, hold, retention = unpack(args)
+if call('GET', lease) ~= worker then return nil end
+local c = {timers = timers, outbox = outbox, now = now, retention = retention}
+local tag = string.match(timers, '^{.-}')
+local found = call('ZRANGE', queue, 0, math.min(most, WINDOW) - 1, 'WITHSCORES')
+local out = {''}
+for at = 1, #found, 2 do
+  local message = found[at]
+  local job = job_of(c, message)
+  call('ZREM', queue, message)
+  if job and job.project .. ':' .. string.match(job.br, '^[^|]*') ~= lane then
+    queue_job(tag, message, job, now)
+  elseif job then
+    local frame = job.kept[7]
+    if job.seq ~= '0' then frame = call('HGET', tag .. ':f:' .. job.device, job.seq) end
+    call('ZADD', timers, now + hold, 'bridge:' .. message)
+    for _, part in ipairs({message, job.device, job.br, job.seq, frame or '', job.kept[4] or '',
+      job.kept[5] or '0', job.kept[6] or '', found[at + 1]}) do
+      out[#out + 1] = part
+    end
+  end
+end
+local head = call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+if head[2] then
+  out[1] = head[2]
+else
+  call('ZREM', bridges, lane)
+end
+return out

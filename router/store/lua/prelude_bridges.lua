@@ -1,0 +1,109 @@
+-- Shared by the functions that hand messages to bridges, on top of what all functions share.
+--
+-- Layout:
+--   mailbox field br  <bridge>|<registered ms>|<address as JSON>
+--   status fields, of a message that a bridge may carry and has not carried yet:
+--     bb  <lane>|<after ms>, or <lane>|o where no socket may carry it
+--     bp  the bridge part, f the frame where no mailbox holds it
+--     ba  attempts that counted, bh the last tries as JSON
+--   queue of jobs     <message as kept>, score <lane> * LANE_MS + <accepted ms>
+
+local LANE_MS = 10000000000000
+local TRIES_KEPT = 5
+
+local function is_only(policy)
+  return string.sub(policy, -1) == 'o'
+end
+
+-- Name the bridge of a mailbox where it is one of those that cannot carry a message, unless the
+-- message is known: it was taken before.
+local function unfit_of(br, unfit, status)
+  local name = string.match(br, '^[^|]*')
+  if string.find(' ' .. unfit .. ' ', ' ' .. name .. ' ', 1, true)
+    and call('EXISTS', status) == 0 then return name end
+  return nil
+end
+
+-- Keep what bridges need of a message that enters mailboxes later.
+local function keep_bridge(status, policy, part)
+  if policy == '' then return end
+  if part ~= '' then
+    call('HSET', status, 'bb', policy, 'bp', part)
+  else
+    call('HSET', status, 'bb', policy)
+  end
+end
+
+-- Forget the job of a message that was acked.
+local function forget_job(timers, status, message)
+  call('ZREM', timers, 'bridge:' .. message)
+  call('HDEL', status, 'bb', 'bp', 'f')
+end
+
+-- Have a message handed to the bridge of its device, unless it is acked before; one that no mailbox
+-- holds lapses. `once` is a TTL of 0.
+local function bridge_it(c, status, m, policy, part, shard, ack_timeout)
+  local now, at = tonumber(c.now), tonumber(c.now)
+  if shard then at = now + string.match(policy, '|(%d+)$') end
+  if m.seq == 0 then
+    local ends = m.once and now + ack_timeout or tonumber(m.expires)
+    call('ZADD', c.timers, ends, 'lapse:' .. m.message)
+    if at >= ends then return end
+    call('HSET', status, 'f', m.frame)
+  end
+  keep_bridge(status, policy, part)
+  call('ZADD', c.timers, at, 'bridge:' .. m.message)
+end
+
+-- Tell whether a message waits still, in a mailbox or for its lapse.
+local function is_waiting(timers, device, message, seq)
+  if seq == '0' then return call('ZSCORE', timers, 'lapse:' .. message) ~= false end
+  local index = string.match(timers, '^{.-}') .. ':q:' .. device
+  local member = call('ZRANGE', index, seq, seq, 'BYSCORE')[1]
+  return member and string.sub(member, 1, #message + 1) == message .. '|'
+end
+
+-- End a message that no mailbox holds.
+local function end_unheld(c, status, message, event, detail)
+  call('ZREM', c.timers, 'lapse:' .. message)
+  call('HDEL', status, 'f', 'bb', 'bp')
+  close(c, status, message, event, detail)
+end
+
+-- Give the job of a message, whatever queue it is in: project, device, seq, br, lane, since, and
+-- the values of JOB. Nil where no bridge has anything to do for it (any more).
+local JOB = {'i', 'bb', 'e:bridged', 'bp', 'ba', 'bh', 'f', 'u'}
+local function job_of(c, message)
+  local status = status_key(c.outbox, message)
+  local kept = call('HMGET', status, unpack(JOB))
+  local project, device, created, expires, send_at, seq = split_head(kept[1] or '')
+  if not project or not kept[2] or kept[3] then return nil end
+  if not is_waiting(c.timers, device, message, seq) then return nil end
+  if expires ~= created and tonumber(expires) <= tonumber(c.now) then return nil end
+  local known = call('HMGET', string.match(c.outbox, '^{.-}') .. ':d:' .. device, 'p', 'br', 'u')
+  local ended, why
+  if known[1] ~= project then
+    ended, why = 'dropped', 'unregistered'
+  elseif kept[8] and kept[8] ~= known[3] then
+    ended, why = 'dropped', 'user changed'
+  elseif not known[2] then
+    -- One with a TTL of 0 may be acked until it lapses.
+    ended, why = is_only(kept[2]) and 'failed', 'no bridge'
+  end
+  if ended and seq == '0' then
+    c.project, c.device = project, device
+    end_unheld(c, status, message, ended, why)
+  end
+  if why then return nil end
+  local since = math.max(tonumber(accepted_of(message)), tonumber(send_at))
+  return {project = project, device = device, seq = seq, br = known[2], kept = kept,
+    score = tonumber(string.sub(kept[2], 1, 1)) * LANE_MS + since}
+end
+
+-- Put a job into the queue of its device's bridge, and name the queue.
+local function queue_job(tag, message, job, now)
+  local lane = job.project .. ':' .. string.match(job.br, '^[^|]*')
+  call('ZADD', tag .. ':bridge:' .. lane, 'NX', number(job.score), message)
+  call('ZADD', tag .. ':bridges', 'NX', now, lane)
+  return lane
+end
