@@ -161,6 +161,18 @@ class Settings(LimitSettings, frozen=True, forbid_unknown_fields=True, kw_only=T
     dead_letter_retention_s: Annotated[
         int, Meta(ge=60, description="Seconds a dead letter is kept.")
     ] = 1_209_600
+    bridge_after_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=2_419_200,
+            description="Seconds that a connected device has to ack before its bridge takes over.",
+        ),
+    ] = 10.0
+    bridge_token_days: Annotated[
+        int,
+        Meta(ge=1, le=3650, description="Days until a bridge is given up that no device renews."),
+    ] = 270
     export_url: Annotated[
         str, Meta(description="Where all events go as files: file:/// or https://; empty: nowhere.")
     ] = ""

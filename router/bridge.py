@@ -244,6 +244,8 @@ class Bridge(abc.ABC, Generic[C, A, T]):
     """
 
     name: ClassVar[str]
+    part: ClassVar[str] = ""
+    """The field of a message that this provider alone reads, as errors name it."""
     multiplexed: ClassVar[bool] = False
     """Whether requests go over few HTTP/2 connections, many at once; else HTTP/1.1 will do."""
     foreign_hosts: ClassVar[bool] = False

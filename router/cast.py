@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from router.bridge_terms import NO_TERMS, BridgeTerms
 from router.model.audience import Audience, AudienceKind
 from router.model.cast import Accepted, CastEnvelope, CastResult, Spreading
 from router.model.errors import (
@@ -66,9 +67,10 @@ class Caster:
         withdraw: takes back, later, what may have been stored although its sender heard that
             nothing was (`router.send`).
         max_copies: that the messages of one request make.
+        terms: on which a bridge may carry a message; None: none carries any.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the stores and stages beside it, each once
         self,
         casts: Casts,
         members: Members,
@@ -77,6 +79,7 @@ class Caster:
         entropy: Callable[[int], bytes],
         withdraw: Callable[[ProjectId, MessageId], None],
         max_copies: int = MAX_COPIES,
+        terms: BridgeTerms | None = None,
     ) -> None:
         self._casts = casts
         self._members = members
@@ -85,6 +88,7 @@ class Caster:
         self._entropy = entropy
         self._withdraw = withdraw
         self._max_copies = max_copies
+        self._terms = terms
 
     async def cast(self, project: ProjectId, casting: Casting) -> MessageId:
         """Store one message; once this returns it is accepted.
@@ -241,6 +245,11 @@ class Caster:
         quiet = message.receipts is not ReceiptMode.DEVICE
         identifier = new_cast_id(partition, now_ms, entropy, quiet=quiet)
         taken = take_in(message, identifier, now_ms)
+        terms = (
+            NO_TERMS
+            if self._terms is None
+            else self._terms.of_many(project, message, identifier, taken)
+        )
         return CastEnvelope(
             project=project,
             audience=audience,
@@ -254,6 +263,8 @@ class Caster:
             idempotency_key=casting.idempotency_key,
             idempotency_digest=casting.digest,
             label=message.label,
+            bridge=terms.policy,
+            part=terms.part,
         )
 
 

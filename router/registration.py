@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from router.binding import Bindings
+from router.contacts import NO_REACH, Contacts, Reach
 from router.model.device import Device
 from router.model.errors import ErrorCode, FieldViolation, PushError
 from router.model.hint import Readdress, Resubscribe, Route, Unregister
@@ -78,6 +79,7 @@ class Registration:
         entropy: gives so many random bytes.
         region: the first part of every token.
         bindings: whose device it is.
+        contacts: where bridges reach it.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Registration:
         entropy: Callable[[int], bytes],
         region: str,
         bindings: Bindings,
+        contacts: Contacts,
     ) -> None:
         self._mailboxes = mailboxes
         self._routing = routing
@@ -95,9 +98,15 @@ class Registration:
         self._entropy = entropy
         self._region = region
         self._bindings = bindings
+        self._contacts = contacts
 
     async def register(
-        self, project: ProjectId, spec: DeviceSpec, *, proved: bool = False
+        self,
+        project: ProjectId,
+        spec: DeviceSpec,
+        *,
+        proved: bool = False,
+        reach: Reach = NO_REACH,
     ) -> Registered:
         """Register a device, or register it anew.
 
@@ -106,6 +115,7 @@ class Registration:
             spec: what it says of itself.
             proved: the caller may speak for a device that exists (its own credential, or an API
                 key): the record is changed, and its token and credential give way to new ones.
+            reach: where a bridge reaches it; it is taken from whoever had that address.
 
         Raises:
             PushError: INVALID_ARGUMENT; ALREADY_EXISTS, the id is taken and nothing was proved;
@@ -135,12 +145,15 @@ class Registration:
             nonce=token.nonce,
         )
         hashed = secret_hash(credential)
-        if await self._mailboxes.register(record, token.nonce, hashed, now_ms):
+        former = await self._contacts.claim(project, device, reach)
+        contact = None if reach is NO_REACH else reach.contact
+        if await self._mailboxes.register(record, token.nonce, hashed, now_ms, contact):
             if spec.user:
                 await self._bindings.bind(project, spec.user, device)
-        elif not (proved and await self._register_anew(project, spec, token, hashed)):
+        elif not (proved and await self._register_anew(project, spec, token, hashed, reach)):
             await self._release(project, spec.user, device)
             raise _taken()
+        await self._contacts.settle(project, device, reach, former)
         return Registered(device, str(token), credential)
 
     async def check(self, project: ProjectId, spec: DeviceSpec, *, proved: bool = False) -> None:
@@ -169,8 +182,14 @@ class Registration:
         if found is None or found.project != project:
             raise _unknown()
 
-    async def update(self, project: ProjectId, device: DeviceId, changes: DeviceChanges) -> Device:
-        """Change what is known of a device.
+    async def update(
+        self,
+        project: ProjectId,
+        device: DeviceId,
+        changes: DeviceChanges,
+        reach: Reach | None = None,
+    ) -> Device:
+        """Change what is known of a device; `NO_REACH` takes its bridge from it.
 
         Raises:
             PushError: INVALID_ARGUMENT; NOT_FOUND, the project has no such device; QUOTA_EXCEEDED,
@@ -185,11 +204,15 @@ class Registration:
             if not await self._bindings.bind(project, changes.user, device):
                 await self._release(project, changes.user, device)
                 raise _unknown()
+        former = [] if reach is None else await self._contacts.claim(project, device, reach)
+        contact = None if reach is None else reach.contact
         found, route = await self._mailboxes.update(
-            device, project, _changed(changes), self._now_ms()
+            device, project, _changed(changes), self._now_ms(), contact
         )
         if found is None:
             raise _unknown()
+        if reach is not None:
+            await self._contacts.settle(project, device, reach, former)
         if route is not None:
             self._routing.hint(route, Resubscribe(device, route.epoch))
         return found
@@ -226,7 +249,12 @@ class Registration:
             await self._bindings.drop(project, user, device)
 
     async def _register_anew(
-        self, project: ProjectId, spec: DeviceSpec, token: Token, credential_hash: str
+        self,
+        project: ProjectId,
+        spec: DeviceSpec,
+        token: Token,
+        credential_hash: str,
+        reach: Reach,
     ) -> bool:
         """Change the record, then void both secrets; each step may be repeated.
 
@@ -237,8 +265,8 @@ class Registration:
             Whether the project has the device.
         """
         changes = _changed(_everything(spec))
-        device = token.device
-        if (await self._mailboxes.update(device, project, changes, self._now_ms()))[0] is None:
+        device, now_ms = token.device, self._now_ms()
+        if not (await self._mailboxes.update(device, project, changes, now_ms, reach.contact))[0]:
             return False
         await self._bindings.bind(project, spec.user, device)
         known, route = await self._rotate(project, token)

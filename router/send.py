@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from router.bridge_terms import NO_TERMS, BridgeTerms
 from router.model.errors import (
     ErrorCode,
     PushError,
@@ -76,9 +77,10 @@ class Sender:
         max_withdrawals: messages of unknown outcome that are remembered.
         retract: takes back a message to a topic (`router.publish`), a user or a group
             (`router.cast`).
+        terms: on which a bridge may carry a message; None: none carries any.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the stores and stages beside it, each once
         self,
         mailboxes: Mailboxes,
         routing: Routing,
@@ -87,6 +89,7 @@ class Sender:
         entropy: Callable[[int], bytes],
         max_withdrawals: int = MAX_WITHDRAWALS,
         retract: Retract | None = None,
+        terms: BridgeTerms | None = None,
     ) -> None:
         self._mailboxes = mailboxes
         self._routing = routing
@@ -95,6 +98,7 @@ class Sender:
         self._entropy = entropy
         self._max_withdrawals = max_withdrawals
         self._retract = retract
+        self._terms = terms
         self._doubtful: deque[tuple[ProjectId, MessageId]] = deque()
         self._doubt = asyncio.Event()
 
@@ -204,6 +208,9 @@ class Sender:
         new_id = new_message_id if message.receipts is ReceiptMode.DEVICE else new_quiet_message_id
         identifier = new_id(token.partition, now_ms, self._entropy(ENTROPY_BYTES))
         taken = take_in(message, identifier, now_ms)
+        terms = (
+            NO_TERMS if self._terms is None else self._terms.of(project, message, identifier, taken)
+        )
         return Envelope(
             project=project,
             partition=token.partition,
@@ -220,6 +227,9 @@ class Sender:
             idempotency_digest=item.digest,
             label=message.label,
             rate=item.rate,
+            bridge=terms.policy,
+            part=terms.part,
+            unfit=terms.unfit,
         )
 
     def _settle(self, envelope: Envelope, enqueued: Enqueued) -> MessageId:
@@ -244,6 +254,8 @@ class Sender:
             raise PushError(
                 ErrorCode.SENDER_ID_MISMATCH, "The token belongs to another project: use its key."
             )
+        if enqueued.result is EnqueueResult.UNFIT and self._terms is not None:
+            raise self._terms.refusal(enqueued.bridge, envelope.frame, envelope.part)
         if enqueued.result is EnqueueResult.THROTTLED:
             subject, wait_s = f"device:{envelope.device}", enqueued.wait_us / SECOND_US
             raise QuotaExceededError(Limit.DEVICE, subject, envelope.rate, wait_s)

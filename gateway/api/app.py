@@ -14,6 +14,7 @@ from aiohttp import web
 from gateway.api import docs_page, errors, openapi, resources
 from gateway.api.audiences import Audiences, audiences_of
 from gateway.api.auth import Authenticator
+from gateway.api.bridging import bridging_of
 from gateway.api.fcm_model import JsonObject
 from gateway.api.http_server import HttpServer, Reply
 from gateway.api.projects_service import ProjectsService
@@ -23,9 +24,7 @@ from gateway.api.services import Services
 from gateway.api.user_tokens import UserTokens
 from gateway.limit_settings import per_minute
 from gateway.process import Clock, Entropy, RoleContext, opening
-from gateway.sealing_keys import read_keys
 from gateway.settings import Durability, Settings, clients_of
-from router.bridges import discover as discover_bridges
 from router.bridging.directory import Directory
 from router.callbacks.endpoints import Endpoints
 from router.listing import Listing
@@ -33,13 +32,11 @@ from router.model.errors import ErrorCode, PushError
 from router.model.ids import MessageId, ProjectId, is_cast
 from router.model.limits import Limit
 from router.model.status import MessageStatus
-from router.policy.sealing import Keyring
 from router.publish import Publisher
 from router.quotas import Quotas
 from router.registration import Registration
 from router.routing import Routing
 from router.send import Retract, Sender
-from router.store.bridge_credentials import BridgeCredentials
 from router.store.casts import Casts
 from router.store.connection import Store, StoreOptions
 from router.store.dead_letters import Bounds, DeadLetters
@@ -145,21 +142,13 @@ async def services_of(
         projects = Projects(store)
         routing = Routing(Inboxes(store), metrics)
         topics = Topics(store)
-        publisher = Publisher(
-            topics,
-            routing,
-            clock.now_ms,
-            entropy.bytes,
-            lambda project, message: sender.withdraw(project, message),  # noqa: PLW0108 - below
-        )
-        audiences = audiences_of(
-            settings,
-            store,
-            routing,
-            clock,
-            entropy,
-            lambda project, message: sender.withdraw(project, message),  # noqa: PLW0108 - below
-        )
+        bridging = bridging_of(settings, store, clock)
+
+        def withdraw(project: ProjectId, message: MessageId) -> None:
+            sender.withdraw(project, message)  # it is made below
+
+        publisher = Publisher(topics, routing, clock.now_ms, entropy.bytes, withdraw)
+        audiences = audiences_of(settings, store, routing, clock, entropy, withdraw, bridging.terms)
         sender = Sender(
             mailboxes,
             routing,
@@ -167,6 +156,7 @@ async def services_of(
             clock.now_ms,
             entropy.bytes,
             retract=_retract(publisher, audiences),
+            terms=bridging.terms,
         )
         services = Services(
             settings=settings,
@@ -190,9 +180,11 @@ async def services_of(
                 entropy.bytes,
                 settings.region,
                 audiences.bindings,
+                bridging.contacts,
             ),
             listing=_listing(settings, store, clock),
-            bridges=_bridges(settings, store),
+            bridges=bridging.directory,
+            bridging=bridging,
             endpoints=_endpoints(settings, store, clock, entropy),
             authenticator=Authenticator(projects, mailboxes, settings.admin_key, clock.monotonic),
             user_tokens=UserTokens(projects),
@@ -254,11 +246,6 @@ def _quotas(settings: Settings, store: Store, clock: Clock, metrics: Metrics) ->
         clock.monotonic,
         metrics,
     )
-
-
-def _bridges(settings: Settings, store: Store) -> Directory:
-    keyring = Keyring(read_keys(settings.secret_key))
-    return Directory(BridgeCredentials(store), discover_bridges(), keyring)
 
 
 def _endpoints(settings: Settings, store: Store, clock: Clock, entropy: Entropy) -> Endpoints:

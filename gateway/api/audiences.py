@@ -7,6 +7,7 @@ import msgspec
 from gateway.process import Clock, Entropy
 from gateway.settings import Settings
 from router.binding import Bindings
+from router.bridge_terms import BridgeTerms
 from router.cast import Caster
 from router.groups import Groups
 from router.model.ids import MessageId, ProjectId
@@ -33,12 +34,13 @@ def audiences_of(
     clock: Clock,
     entropy: Entropy,
     withdraw: Callable[[ProjectId, MessageId], None],
+    terms: BridgeTerms,
 ) -> Audiences:
     """Make them over one store; `withdraw` is the sender's."""
     members, casts, now_ms = Members(store), Casts(store), clock.now_ms
     spreader = Spreader(casts, Mailboxes(store), members, routing, now_ms)
     return Audiences(
-        Caster(casts, members, spreader, now_ms, entropy.bytes, withdraw),
+        Caster(casts, members, spreader, now_ms, entropy.bytes, withdraw, terms=terms),
         Bindings(members, now_ms, entropy.bytes, settings.max_user_devices),
         Groups(members, entropy.bytes, settings.max_group_devices),
     )

@@ -35,6 +35,8 @@ _LATER: Final = ("fid",)
 _TARGETS: Final = ("token", "topic", "condition", "user", "group")
 _MALFORMED: Final = (msgspec.MsgspecError, RecursionError, UnicodeError)
 _NO_BRIDGE_POLICY: Final = BridgePolicy()
+_MAX_APNS_BYTES: Final = 5120
+"""What APNs takes for VoIP; for all others 4096."""
 
 _encoder = msgspec.json.Encoder()
 _send_decoder = msgspec.json.Decoder(fcm.SendBody)
@@ -305,9 +307,9 @@ def _faults(body: fcm.MessageBody, message: Message, now_ms: int) -> Iterator[Fa
         yield from _platform_faults(body)
     if message.send_at_ms is not None and message.send_at_ms > now_ms + _MAX_MS:
         yield "send_at", "must be at most 28 days ahead"
-    if message.bridge.mode is BridgeMode.ONLY:
+    if message.bridge.mode is BridgeMode.ONLY and message.log is not None:
         path = "bridge.mode" if isinstance(body.bridge, fcm.Bridge) else "bridge"
-        yield path, "must be auto or never: no bridge could carry it yet"
+        yield path, "must be auto or never: bridges do not carry messages to topics yet"
     if (message.bridge.after_s or 0) > MAX_TTL_S:
         yield "after", "must be at most 28 days"
     if isinstance(body.bridge, fcm.Bridge) and None not in {body.bridge.after, body.after}:
@@ -354,12 +356,13 @@ def _platform_faults(body: fcm.MessageBody) -> Iterator[Fault]:
             yield "android.ttl", "must be at most 28 days (2419200s)"
     if webpush is not None:
         yield from _reserved(webpush.data, "webpush.data")
-        yield from _object_faults(webpush.notification, "webpush.notification")
+        yield from _object_faults(webpush.notification, "webpush.notification", MAX_PAYLOAD_BYTES)
     if apns is not None:
-        yield from _object_faults(apns.payload, "apns.payload")
+        # A bridge knows the limit of what this is for; this is the widest of them.
+        yield from _object_faults(apns.payload, "apns.payload", _MAX_APNS_BYTES)
 
 
-def _object_faults(value: dict[str, object] | None, path: str) -> Iterator[Fault]:
+def _object_faults(value: dict[str, object] | None, path: str, limit: int) -> Iterator[Fault]:
     if value is None:
         return
     try:
@@ -367,5 +370,5 @@ def _object_faults(value: dict[str, object] | None, path: str) -> Iterator[Fault
     except (orjson.JSONEncodeError, RecursionError):
         yield path, "is nested too deeply or holds a number out of range"
         return
-    if size > MAX_PAYLOAD_BYTES:
-        yield path, f"has {size} bytes; {MAX_PAYLOAD_BYTES} bytes are accepted"
+    if size > limit:
+        yield path, f"has {size} bytes; {limit} bytes are accepted"

@@ -5,6 +5,7 @@ import msgspec
 from gateway.addresses import Clients
 from gateway.api.audiences import Audiences
 from gateway.api.auth import Authenticator
+from gateway.api.bridging import Bridging
 from gateway.api.projects_service import ProjectsService
 from gateway.api.user_tokens import UserTokens
 from gateway.process import Clock, Entropy
@@ -44,6 +45,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     subscription: Subscription
     registration: Registration
     bridges: Directory
+    bridging: Bridging
     endpoints: Endpoints
     listing: Listing
     authenticator: Authenticator

@@ -7,6 +7,7 @@ from gateway.settings import Durability, Settings
 from gateway.worker.callbacks import callbacks_of
 from gateway.worker.export import export_of
 from router.binding import Bindings
+from router.contacts import StaleContacts
 from router.issue import Issuer
 from router.listing import RecentSink
 from router.model.ids import ENTROPY_BYTES, new_device_id
@@ -15,6 +16,7 @@ from router.receipts import MetricsSink, Receipts, ReceiptSink
 from router.redelivery import Redelivery
 from router.routing import Routing
 from router.spread import Spreader
+from router.store.bridge_jobs import BridgeJobs
 from router.store.casts import Casts
 from router.store.connection import Store, StoreOptions
 from router.store.inbox import Inboxes
@@ -23,7 +25,7 @@ from router.store.mailbox import Mailboxes
 from router.store.members import Members
 from router.store.outbox import Outbox
 from router.store.recent import Recent
-from router.store.timers import BIND, ISSUE, KEEP, SPREAD, Timers
+from router.store.timers import BIND, ISSUE, KEEP, SPREAD, STALE, Timers
 from router.store.topics import Topics
 
 
@@ -48,8 +50,10 @@ async def run(settings: Settings, context: RoleContext) -> None:
         members = Members(store)
         spreader = Spreader(Casts(store), mailboxes, members, routing, clock.now_ms)
         bindings = Bindings(members, clock.now_ms, entropy.bytes)
+        timers, jobs = Timers(store), BridgeJobs(store)
+        stale = StaleContacts(mailboxes, jobs, timers, settings.bridge_token_days)
         redelivery = Redelivery(
-            Timers(store),
+            timers,
             mailboxes,
             leases,
             routing,
@@ -59,6 +63,7 @@ async def run(settings: Settings, context: RoleContext) -> None:
                 SPREAD: spreader.resume,
                 KEEP: spreader.keep,
                 BIND: bindings.settle,
+                STALE: stale.expire,
                 ISSUE: Issuer(Topics(store), routing).issue,
             },
         )

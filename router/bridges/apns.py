@@ -201,6 +201,7 @@ class Apns(Bridge[ApnsCredentials, ApnsAddress, ApnsContent]):
     """Maps to APNs."""
 
     name: ClassVar[str] = "apns"
+    part: ClassVar[str] = "apns.payload"
     multiplexed: ClassVar[bool] = True
 
     @override

@@ -164,6 +164,7 @@ class Webpush(Bridge[WebpushCredentials, WebpushAddress, WebpushContent]):
     """Maps to the push services of browsers."""
 
     name: ClassVar[str] = "webpush"
+    part: ClassVar[str] = "webpush"
     foreign_hosts: ClassVar[bool] = True
     entropy_bytes: ClassVar[int] = SALT_BYTES + KEY_BYTES
 

@@ -52,7 +52,8 @@ class Bodies:
         if event == _UPSTREAM:
             return Told(Kind.MESSAGE, (self._message(project, device, int(time), detail, data),))
         if event == _UNREGISTERED:
-            return Told(Kind.UNREGISTERED, (self._unregistered(project, device, int(time)),))
+            body = self._unregistered(project, device, int(time), detail)
+            return Told(Kind.UNREGISTERED, (body,))
         whose = users.get(device, b"")
         last = self._receipt(message, device, whose, event, int(time), detail)
         if sent == b"0":
@@ -100,8 +101,14 @@ class Bodies:
             data or b"{}",
         )
 
-    def _unregistered(self, project: bytes, device: bytes, time_ms: int) -> bytes:
-        return b'%b,"device_id":"%b"}}' % (self._head(Kind.UNREGISTERED, project, time_ms), device)
+    def _unregistered(self, project: bytes, device: bytes, time_ms: int, detail: bytes) -> bytes:
+        """Tell of the end of a registration, or of its bridge alone."""
+        head = self._head(Kind.UNREGISTERED, project, time_ms)
+        bridge, _, reason = detail.partition(b"|")
+        if not bridge:
+            return b'%b,"device_id":"%b"}}' % (head, device)
+        text = b'%b,"device_id":"%b","bridge":"%b","reason":%b}}'
+        return text % (head, device, bridge, _text(reason))
 
     def _head(self, kind: Kind, project: bytes, time_ms: int) -> bytes:
         return b'{"type":"%b","timestamp":"%b","data":{"project":"%b"' % (

@@ -18,6 +18,8 @@ class Taken(NamedTuple):
 
     frame: bytes
     """The device's frame, encoded here, once."""
+    sent_ms: int
+    """As the frame says it: when it was accepted, or goes out."""
     send_at_ms: int
     """When it goes out; 0 for at once."""
     expires_ms: int
@@ -41,7 +43,8 @@ def take_in(message: Message, identifier: MessageId, now_ms: int) -> Taken:
         raise _invalid(FieldViolation("message", accepted)) from error
     if len(frame) * _MOST_JSON_PER_BYTE > MAX_PAYLOAD_BYTES:
         _check_size(message)
-    return Taken(frame, times.send_at_ms, times.expires_ms if message.ttl_ms else now_ms)
+    sent_ms = times.send_at_ms or now_ms
+    return Taken(frame, sent_ms, times.send_at_ms, times.expires_ms if message.ttl_ms else now_ms)
 
 
 def _check_size(message: Message) -> None:

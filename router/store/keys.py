@@ -152,9 +152,9 @@ def bridge_queues(partition: Partition) -> str:
     return f"{{{partition}}}:bridges"
 
 
-def addresses(partition: Partition, project: ProjectId, bridge: str) -> str:
-    """Hash: who has an address, by the hash of its identity: `<device>`, or more: the former."""
-    return f"{{{partition}}}:addr:{project}:{bridge}"
+def address(partition: Partition, project: ProjectId, bridge: str, place: str) -> str:
+    """Give the key of a string: `<device>`, who has an address, and from whom it is to be taken."""
+    return f"{{{partition}}}:addr:{project}:{bridge}:{place}"
 
 
 def partition_lease(partition: Partition) -> str:

@@ -16,6 +16,8 @@ ISSUE: Final = "issue"
 SPREAD: Final = "spread"
 BIND: Final = "bind"
 KEEP: Final = "keep"
+STALE: Final = "stale"
+BRIDGE: Final = "bridge"
 
 
 class Timers:

@@ -6,7 +6,10 @@ from prometheus_client import CollectorRegistry
 
 from router.acks import Acks
 from router.binding import Bindings
+from router.bridge_terms import BridgeTerms
+from router.bridges import discover
 from router.cast import Caster
+from router.contacts import Contacts, StaleContacts
 from router.issue import Issuer
 from router.model.hint import AnyHint, Hint, TopicHint, decode_hints
 from router.model.ids import (
@@ -26,6 +29,8 @@ from router.registration import DeviceSpec, Registered, Registration
 from router.routing import Routing
 from router.send import Sender
 from router.spread import Spreader
+from router.store.addresses import Addresses
+from router.store.bridge_jobs import BridgeJobs
 from router.store.casts import Casts
 from router.store.connection import Store
 from router.store.inbox import Inboxes
@@ -34,10 +39,12 @@ from router.store.mailbox import Mailboxes
 from router.store.members import Members
 from router.store.messages import Messages
 from router.store.outbox import Outbox
-from router.store.timers import BIND, ISSUE, KEEP, SPREAD, Timers
+from router.store.timers import BIND, ISSUE, KEEP, SPREAD, STALE, Timers
 from router.store.topics import Topics
 from router.telemetry.metrics import Metrics
 from tests.support.valkey import wall_ms
+
+BRIDGE_AFTER_MS = 10_000
 
 
 class Clock:
@@ -48,6 +55,21 @@ class Clock:
 
     def now_ms(self) -> int:
         return wall_ms() + self.ahead_ms
+
+
+class KnownBridges:
+    """The bridges that projects have."""
+
+    is_loaded = True
+
+    def __init__(self) -> None:
+        self.by_project: dict[ProjectId, frozenset[str]] = {}
+
+    def names(self, project: ProjectId) -> frozenset[str]:
+        return self.by_project.get(project, frozenset())
+
+    async def has(self, project: ProjectId, name: str) -> bool:
+        return name in self.names(project)
 
 
 class Stages:
@@ -66,6 +88,10 @@ class Stages:
         self.timers = Timers(store)
         self.outbox = Outbox(store)
         self.routing = Routing(self.inboxes, self.metrics)
+        self.jobs = BridgeJobs(store)
+        self.kinds = discover()
+        self.known = KnownBridges()
+        self.terms = BridgeTerms(self.kinds, self.known, BRIDGE_AFTER_MS)
         now_ms = self.clock.now_ms
         self.sender = Sender(
             self.mailboxes,
@@ -74,16 +100,28 @@ class Stages:
             now_ms,
             os.urandom,
             retract=lambda project, message: self.caster.cancel(project, message),  # noqa: PLW0108
+            terms=self.terms,
         )
         self.members = Members(store)
         self.bindings = Bindings(self.members, now_ms, os.urandom)
+        self.contacts = Contacts(
+            *(self.kinds, self.known, Addresses(store), self.mailboxes, self.jobs, now_ms, 270)
+        )
+        self.stale = StaleContacts(self.mailboxes, self.jobs, self.timers, 270)
         self.registration = Registration(
-            self.mailboxes, self.routing, now_ms, os.urandom, "local", self.bindings
+            *(self.mailboxes, self.routing, now_ms, os.urandom, "local", self.bindings),
+            self.contacts,
         )
         self.casts = Casts(store)
         self.spreader = Spreader(self.casts, self.mailboxes, self.members, self.routing, now_ms)
         self.caster = Caster(
-            self.casts, self.members, self.spreader, now_ms, os.urandom, self.sender.withdraw
+            self.casts,
+            self.members,
+            self.spreader,
+            now_ms,
+            os.urandom,
+            self.sender.withdraw,
+            terms=self.terms,
         )
         self.acks = Acks(self.mailboxes, self.metrics, now_ms)
         self.issuer = Issuer(Topics(store), self.routing)
@@ -99,6 +137,7 @@ class Stages:
                 KEEP: self.spreader.keep,
                 BIND: self.bindings.settle,
                 ISSUE: self.issuer.issue,
+                STALE: self.stale.expire,
             },
         )
 

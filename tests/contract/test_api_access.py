@@ -174,7 +174,7 @@ async def test_registration_is_checked(api: Api) -> None:
         400,
         ["attributes.a"],
     )
-    assert await register({"platform": "x", "bridge": {}}, **good) == (400, ["bridge"])
+    assert await register({"platform": "x", "bridge": {}}, **good) == (400, ["bridge.type"])
     assert await register({"platform": "x", "foo": 1}, **good) == (400, ["foo"])
     assert await register({"platform": "x", "user": "u"}, **good) == (403, [])
     assert await register({"platform": "x"}, X_Client_Key="pwc_" + "x" * 32) == (401, [])

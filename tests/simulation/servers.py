@@ -7,6 +7,7 @@ from typing import Final, cast
 import msgspec
 
 from router.binding import Bindings
+from router.contacts import Contacts
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import DeviceId, MessageId, Partition, partition_of
 from router.model.message import Message, Priority
@@ -33,6 +34,16 @@ LONG_MS: Final = 3_600_000
 _POLL_S: Final = 0.25
 
 
+class NoContacts:
+    """No device of the simulation says where a bridge reaches it."""
+
+    async def claim(self, *_: object) -> list[DeviceId]:
+        return []
+
+    async def settle(self, *_: object) -> None:
+        pass
+
+
 class AppServer:
     """Sends to devices, rotates their tokens, takes messages back."""
 
@@ -44,7 +55,10 @@ class AppServer:
         self._sender = Sender(mailboxes, routing, context.metrics, now_ms, entropy)
         # No device of the simulation has a user: no list is asked for.
         bindings = Bindings(cast("Members", mailboxes), now_ms, entropy)
-        self._registration = Registration(mailboxes, routing, now_ms, entropy, "local", bindings)
+        contacts = cast("Contacts", NoContacts())
+        self._registration = Registration(
+            mailboxes, routing, now_ms, entropy, "local", bindings, contacts
+        )
         self._tokens: dict[DeviceId, str] = {}
         self._sent = 0
         self.busy = 0

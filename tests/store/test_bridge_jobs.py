@@ -1,6 +1,7 @@
 """Jobs of bridges: from the timer that accepts a message to what became of it."""
 
 import os
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,8 +14,10 @@ from tests.store.bridge_world import ACK_MS, ADDRESS, AFTER, BRIDGE, NOW, WORKER
 
 
 @pytest.fixture
-def world(store: Store) -> World:
-    return World(store)
+async def world(store: Store) -> AsyncIterator[World]:
+    made = World(store)
+    yield made
+    await made.leases.partition_release(made.partition, WORKER)
 
 
 async def test_a_message_for_an_absent_device_is_a_job_at_once(world: World) -> None:

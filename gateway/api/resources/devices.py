@@ -15,6 +15,7 @@ from gateway.api.services import Services
 from gateway.api.times import rfc3339, rfc3339_or_none
 from gateway.api.violations import refuse
 from gateway.settings import shown_host
+from router.contacts import NO_REACH, Reach
 from router.model.device import Device
 from router.model.errors import ErrorCode, FieldViolation, PushError, QuotaExceededError
 from router.model.ids import ENTROPY_BYTES, DeviceId, ProjectId, new_stamp, parse_device_id
@@ -29,14 +30,17 @@ class _About(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     attributes: dict[str, str] | None = None
     user: str | None = None
     user_token: Annotated[str, Meta(description="a JWT that proves the user")] | None = None
-    bridge: JsonObject | None = None
+    bridge: Annotated[
+        JsonObject | msgspec.UnsetType | None,
+        Meta(description="another way to the device, with its `type`: apns, fcm or webpush"),
+    ] = msgspec.UNSET
 
 
 class Registrant(_About):
     """A device to register; `device_id` is made where none is given.
 
-    `user` takes an API key; without one, a `user_token` says whose device it is. `bridge` is not
-    accepted yet.
+    `user` takes an API key; without one, a `user_token` says whose device it is. A `bridge` is
+    taken from the device that had it before: an app that was installed again is a new device.
     """
 
     platform: Annotated[str, Meta(description="a word such as android, ios, web, python")]
@@ -46,10 +50,18 @@ class Registrant(_About):
 class DeviceChange(_About):
     """What to change; what is missing stays, an empty text clears.
 
-    With the device's own credential `user` may be cleared, and is set by `user_token`.
+    With the device's own credential `user` may be cleared, and is set by `user_token`. `null` takes
+    the bridge from the device; the same one again keeps it from being given up as forgotten.
     """
 
     platform: str | None = None
+
+
+class BridgeView(msgspec.Struct, frozen=True):
+    """Another way to the device; its address is a secret of the device."""
+
+    type: str
+    registered_at: datetime
 
 
 class DeviceView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -68,6 +80,7 @@ class DeviceView(msgspec.Struct, frozen=True, omit_defaults=True):
     region: str = ""
     attributes: dict[str, str] = {}
     user: str = ""
+    bridge: BridgeView | None = None
 
 
 class NewToken(msgspec.Struct, frozen=True):
@@ -129,6 +142,7 @@ class _Handlers:
         self._auth = services.authenticator
         self._mailboxes = services.mailboxes
         self._registration = services.registration
+        self._contacts = services.bridging.contacts
         self._user_tokens = services.user_tokens
         self._entropy = services.entropy
         self._settings = services.settings
@@ -142,7 +156,7 @@ class _Handlers:
         if caller.client:
             await self._pay(call)
         body = await call.json(Registrant)
-        _refuse_later(body)
+        reach = await self._reach(project, body)
         if caller.device is not None and body.device_id != caller.device:
             raise PushError(ErrorCode.PERMISSION_DENIED, "The credential is of another device.")
         proved = not caller.client
@@ -159,7 +173,9 @@ class _Handlers:
             await self._registration.check(project, spec, proved=proved)
         user = await self._user(call, project, body, caller)
         spec = msgspec.structs.replace(spec, user=user or "")
-        registered = await self._registration.register(project, spec, proved=proved)
+        registered = await self._registration.register(
+            project, spec, proved=proved, reach=reach or NO_REACH
+        )
         return reply(
             NewDevice(
                 device_id=registered.device_id,
@@ -203,7 +219,7 @@ class _Handlers:
     async def change(self, call: Call) -> Reply:
         project, device, caller = await self._owned(call)
         body = await call.json(DeviceChange)
-        _refuse_later(body)
+        reach = await self._reach(project, body)
         changes = DeviceChanges(
             platform=body.platform,
             app_version=body.app_version,
@@ -216,7 +232,7 @@ class _Handlers:
             await self._registration.check_update(project, device, changes)
         user = await self._user(call, project, body, caller)
         changes = msgspec.structs.replace(changes, user=user)
-        return reply(_view(await self._registration.update(project, device, changes)))
+        return reply(_view(await self._registration.update(project, device, changes, reach)))
 
     async def unregister(self, call: Call) -> Reply:
         project, device, _ = await self._owned(call)
@@ -244,17 +260,18 @@ class _Handlers:
         claim = new_stamp(self._entropy.bytes(ENTROPY_BYTES))
         return await self._user_tokens.user_of(project, body.user_token, claim, call.now_ms)
 
+    async def _reach(self, project: ProjectId, body: _About) -> Reach | None:
+        """Read where a bridge reaches the device; None where that stays as it is."""
+        if isinstance(body.bridge, msgspec.UnsetType):
+            return None
+        return NO_REACH if body.bridge is None else await self._contacts.read(project, body.bridge)
+
     async def _owned(self, call: Call) -> tuple[ProjectId, DeviceId, Caller]:
         project = call.project()
         device = parse_device_id(call.parameters[1])
         if device is None:
             raise _unknown()
         return project, device, await self._auth.device_owner(call, project, device)
-
-
-def _refuse_later(body: _About) -> None:
-    if body.bridge is not None:
-        raise refuse([FieldViolation("bridge", "is not accepted yet")])
 
 
 def _view(device: Device) -> DeviceView:
@@ -272,7 +289,14 @@ def _view(device: Device) -> DeviceView:
         region=device.region,
         attributes=device.attributes,
         user=device.user,
+        bridge=_bridge(device),
     )
+
+
+def _bridge(device: Device) -> BridgeView | None:
+    if not device.bridge:
+        return None
+    return BridgeView(device.bridge, rfc3339(device.bridge_since_ms))
 
 
 def _unknown() -> PushError:

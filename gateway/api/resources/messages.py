@@ -156,6 +156,7 @@ class _Handlers:
         self._publisher = services.publisher
         self._caster = services.audiences.caster
         self._mailboxes = services.mailboxes
+        self._terms = services.bridging.terms
         self._messages = services.messages
         self._sends = services.metrics.sends
         self._accepted = self._sends.labels(result="accepted")
@@ -169,7 +170,7 @@ class _Handlers:
         try:
             request = parse_send(body, call.now_ms)
             if request.validate_only:
-                await self._check(project, request.message)
+                await self._check(project, request.message, call.now_ms)
                 return _sent(project, _FAKE_ID, {})
             key = call.idempotency_key() or request.idempotency_key
             quota = self._quotas.of(project, caller.key, caller.limits)
@@ -196,7 +197,7 @@ class _Handlers:
             if isinstance(request, PushError):
                 outcomes[index] = request
             elif batch.validate_only or request.validate_only:
-                outcomes[index] = await self._checked(project, request.message)
+                outcomes[index] = await self._checked(project, request.message, call.now_ms)
             else:
                 own_key = f"{key}/{index}" if key else ""
                 entries.append(_entry(item, request, own_key, quota.device))
@@ -297,15 +298,19 @@ class _Handlers:
             return Outcome(error=errors.body_of(outcome).error)
         return Outcome(f"projects/{project}/messages/{outcome}")
 
-    async def _checked(self, project: ProjectId, message: Message) -> MessageId | PushError:
+    async def _checked(
+        self, project: ProjectId, message: Message, now_ms: int
+    ) -> MessageId | PushError:
         try:
-            await self._check(project, message)
+            await self._check(project, message, now_ms)
         except PushError as error:
             return error
         return _FAKE_ID
 
-    async def _check(self, project: ProjectId, message: Message) -> None:
+    async def _check(self, project: ProjectId, message: Message, now_ms: int) -> None:
         """Check the target of a message that is only validated; any topic or condition will do."""
+        if message.log is not None or message.audience is not None:
+            self._terms.check_many(project, message, now_ms)
         if message.log is not None:
             return
         if message.audience is not None:
@@ -317,6 +322,7 @@ class _Handlers:
             raise PushError(ErrorCode.UNREGISTERED, "The token is not registered: forget it.")
         if device.project != project:
             raise PushError(ErrorCode.SENDER_ID_MISMATCH, "The token is of another project.")
+        self._terms.check(device.bridge, message, now_ms)
 
 
 def _publication(item: Item, topic: TopicName, quota: Quota) -> Publication:

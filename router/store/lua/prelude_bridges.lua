@@ -10,6 +10,8 @@
 
 local LANE_MS = 10000000000000
 local TRIES_KEPT = 5
+-- So many devices that an address was taken from are remembered until that is done.
+local FORMER = 8
 
 local function is_only(policy)
   return string.sub(policy, -1) == 'o'

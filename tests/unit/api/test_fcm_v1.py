@@ -166,11 +166,20 @@ def test_android_counts_where_ours_is_missing() -> None:
         ({"bridge": "auto", "after": 5}, BridgePolicy(BridgeMode.AUTO, 5)),
         ({"bridge": "auto", "after": "4.2s"}, BridgePolicy(BridgeMode.AUTO, 5)),
         ({"bridge": {"mode": "never"}}, BridgePolicy(BridgeMode.NEVER)),
+        ({"bridge": "Only"}, BridgePolicy(BridgeMode.ONLY)),
         ({"after": 7}, BridgePolicy(BridgeMode.AUTO, 7)),
     ],
 )
 def test_bridge_is_a_word_or_an_object(fields: dict[str, Any], policy: BridgePolicy) -> None:
     assert send({"token": TOKEN, **fields}).bridge == policy
+
+
+@pytest.mark.parametrize("target", [{"topic": "news"}, {"condition": "'a' in topics"}])
+def test_a_bridge_alone_carries_nothing_to_topics_yet(target: dict[str, str]) -> None:
+    for bridge, path in (("only", "bridge"), ({"mode": "only"}, "bridge.mode")):
+        with pytest.raises(PushError) as caught:
+            send({**target, "bridge": bridge})
+        assert [one.field for one in caught.value.violations] == [f"message.{path}"]
 
 
 @pytest.mark.parametrize(
@@ -218,7 +227,7 @@ def test_bridge_is_a_word_or_an_object(fields: dict[str, Any], policy: BridgePol
         ({"fcm_options": {"analytics_label": "a b"}}, ["message.fcm_options.analytics_label"]),
         ({"fcm_options": {"analytics_label": "x" * 51}}, ["message.fcm_options.analytics_label"]),
         ({"apns": {"payload": [1]}}, ["message.apns.payload"]),
-        ({"apns": {"payload": {"a": "x" * 5000}}}, ["message.apns.payload"]),
+        ({"apns": {"payload": {"a": "x" * 5200}}}, ["message.apns.payload"]),
         ({"notification": "x"}, ["message.notification"]),
         ({"notification": {"title": 1, "subtitle": "x"}},
          ["message.notification.title", "message.notification.subtitle"]),
@@ -227,8 +236,6 @@ def test_bridge_is_a_word_or_an_object(fields: dict[str, Any], policy: BridgePol
         ({"sendAt": "2031-01-31T08:00:00Z"}, ["message.sendAt"]),
         ({"receipts": "all"}, ["message.receipts"]),
         ({"bridge": "maybe"}, ["message.bridge"]),
-        ({"bridge": "only"}, ["message.bridge"]),
-        ({"bridge": {"mode": "Only"}}, ["message.bridge.mode"]),
         ({"bridge": 1}, ["message.bridge"]),
         ({"bridge": {"mode": "maybe"}}, ["message.bridge.mode"]),
         ({"bridge": {"after": -1}}, ["message.bridge.after"]),

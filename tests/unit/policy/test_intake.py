@@ -16,8 +16,18 @@ DAY_MS = 24 * 3600 * 1000
 def test_times_count_from_now_or_from_when_it_is_sent() -> None:
     at_once = Message(token="", ttl_ms=60)
     later = Message(token="", ttl_ms=60, send_at_ms=NOW_MS + 500)
-    assert take_in(at_once, ID, NOW_MS) == (message_frame(at_once, ID, 1_000, 1_060), 0, 1_060)
-    assert take_in(later, ID, NOW_MS) == (message_frame(later, ID, 1_500, 1_560), 1_500, 1_560)
+    assert take_in(at_once, ID, NOW_MS) == (
+        message_frame(at_once, ID, 1_000, 1_060),
+        1_000,
+        0,
+        1_060,
+    )
+    assert take_in(later, ID, NOW_MS) == (
+        message_frame(later, ID, 1_500, 1_560),
+        1_500,
+        1_500,
+        1_560,
+    )
 
 
 @pytest.mark.parametrize("send_at_ms", [None, NOW_MS + 500])
