@@ -30,6 +30,7 @@ TOPIC_CASES: Final = {
     "publish-ratio": offline.publish_ratio,
     "subscription-memory": offline.subscription_memory,
     "topic-delivery": topics.topic_delivery,
+    "topic-burst": topics.topic_burst,
     "fan-out": topics.fan_outs,
     "attach-topics": topics.attaches,
 }

@@ -35,6 +35,11 @@ class Scale(msgspec.Struct, frozen=True):
     topic_devices: int = 5_000
     topic_messages: int = 40
     """To a topic, in each run."""
+    burst_devices: int = 1_000
+    burst: int = 64
+    """Messages to a topic at once."""
+    bursts: int = 5
+    """In each run."""
     fan_out_devices: int = 10_000
     fan_outs: int = 10
     away: int = 1_000_000
@@ -56,6 +61,8 @@ QUICK: Final = Scale(
     published=200,
     topic_devices=200,
     topic_messages=20,
+    burst_devices=200,
+    bursts=1,
     fan_out_devices=200,
     fan_outs=2,
     away=10_000,

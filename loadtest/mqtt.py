@@ -165,16 +165,18 @@ class Publisher:
         self._writer = writer
         self._number = 0
 
-    async def publish(self, topic: str, payload: bytes) -> None:
-        """Publish, and wait until the broker has it.
+    async def publish(self, topic: str, payload: bytes, count: int = 1) -> None:
+        """Publish so often at once, and wait until the broker has all.
 
         Raises:
             ConnectionError: it refused.
         """
-        self._number = self._number % 0xFFFF + 1
-        self._writer.write(publish_packet(topic, self._number, payload))
-        answer = await self._reader.readexactly(4)
-        if answer != bytes((_PUBACK, 2)) + self._number.to_bytes(2, "big"):
+        numbers = [(self._number + one) % 0xFFFF + 1 for one in range(count)]
+        self._number = numbers[-1]
+        self._writer.writelines([publish_packet(topic, number, payload) for number in numbers])
+        expected = b"".join(bytes((_PUBACK, 2)) + number.to_bytes(2, "big") for number in numbers)
+        answer = await self._reader.readexactly(len(expected))
+        if answer != expected:
             raise ConnectionError(f"publish: {answer!r}")
 
 

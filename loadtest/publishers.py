@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
-from loadtest.http import HttpConnection, encode_request, open_connection
-from loadtest.senders import OK, Account, SendError
+from loadtest.http import HttpConnection, Response, encode_request, open_connection
+from loadtest.senders import OK, Account, SendError, check_batch
 
 SUBSCRIBE_TOKENS: Final = 1_000
 """Tokens in one call of `:subscribe`."""
@@ -64,15 +64,31 @@ class Publisher:
             SendError: the answer was not 200.
             ConnectionError: the connection went away.
         """
-        if self._connection is None:
-            self._connection = await open_connection(self._account.api)
+        await self._ask("send", {"message": self._message(topic)})
+
+    async def publish_batch(self, topic: str, count: int) -> None:
+        """Publish so many messages in one request, and wait until the gateway has them.
+
+        Raises:
+            SendError: the answer was not 200, or one was refused.
+            ConnectionError: the connection went away.
+        """
+        messages = [self._message(topic) for _ in range(count)]
+        check_batch(await self._ask("sendBatch", {"messages": messages}))
+
+    def _message(self, topic: str) -> dict[str, object]:
         number = f"{next(self._numbers):08d}"
         fill = "x" * (self._payload_bytes - len("number") - len(number) - len("fill"))
         body = {"topic": topic, "data": {"number": number, "fill": fill}, "ttl": "3600s"}
-        request = self._account.request("send", {"message": {**body, "receipts": self._receipts}})
-        answer = await self._connection.request(request)
+        return {**body, "receipts": self._receipts}
+
+    async def _ask(self, call: str, body: object) -> Response:
+        if self._connection is None:
+            self._connection = await open_connection(self._account.api)
+        answer = await self._connection.request(self._account.request(call, body))
         if answer.status != OK:
             raise SendError(f"publish: {answer.status} {answer.body[:300]!r}")
+        return answer
 
     def close(self) -> None:
         """Give up the connection."""

@@ -36,21 +36,24 @@ class Side(msgspec.Struct):
     fleets: list[FleetProcess]
     per_fleet: int
     publish: Publish
+    """Publishes a burst."""
     pids: dict[str, list[int]]
+    burst: int = 1
+    """Messages at once."""
 
-    async def round(self, messages: int) -> tuple[dict[str, float], float]:
-        """Publish one message after another, each when all have acked the one before.
+    async def round(self, bursts: int) -> tuple[dict[str, float], float]:
+        """Publish one burst after another, each when all have acked the one before.
 
         Gives the CPU µs of each role per delivery, and the deliveries a second.
         """
-        devices = self.per_fleet * len(self.fleets)
+        per_fleet = self.per_fleet * self.burst
         meter = CpuMeter(self.pids)
         begun = asyncio.get_running_loop().time()
-        for _ in range(messages):
-            await fan_out(self.fleets, self.per_fleet, self.publish)
+        for _ in range(bursts):
+            await fan_out(self.fleets, per_fleet, self.publish)
         seconds = asyncio.get_running_loop().time() - begun
         await asyncio.sleep(_SETTLE_S)
-        deliveries = messages * devices
+        deliveries = bursts * per_fleet * len(self.fleets)
         spent = {role: 1e6 * value / deliveries for role, value in meter.spent_s().items()}
         return spent, deliveries / seconds
 
@@ -58,7 +61,7 @@ class Side(msgspec.Struct):
 async def fan_out(
     fleets: Sequence[FleetProcess], per_fleet: int, publish: Publish
 ) -> tuple[int, int]:
-    """Publish one message and wait for all acks; gives the times of the first and the last, ns.
+    """Publish and wait for all acks; gives the times of the first and the last, ns.
 
     Raises:
         ConnectionError: not every device got it, or one got it twice.
@@ -75,72 +78,86 @@ async def fan_out(
 
 async def topic_delivery(scale: Scale, say: Say) -> list[Figure]:
     """Deliver to connected devices, in turns with mosquitto: CPU per topic delivery with ack."""
-    count = scale.topic_devices
+    devices, messages = scale.topic_devices, scale.topic_messages
+    note = f"{PAYLOAD_BYTES} bytes, {devices} devices, {messages} messages a run, each"
+    note += " acked by all before the next"
+    return await _beside_mosquitto(scale.runs, devices, 1, messages, note, say)
+
+
+async def topic_burst(scale: Scale, say: Say) -> list[Figure]:
+    """Publish many messages at once, in turns with mosquitto: CPU per topic delivery with ack."""
+    devices, burst, bursts = scale.burst_devices, scale.burst, scale.bursts
+    note = f"{PAYLOAD_BYTES} bytes, {devices} devices, {burst} messages at once, {bursts} times a"
+    note += " run, each burst acked by all before the next"
+    return await _beside_mosquitto(scale.runs, devices, burst, bursts, note, say)
+
+
+async def _beside_mosquitto(
+    runs: int, count: int, burst: int, bursts: int, note: str, say: Say
+) -> list[Figure]:
+    """Measure both sides in turns, with `count` devices each."""
+    what = "topic delivery with ack" if burst == 1 else f"delivery of {burst} at once"
     ours: list[dict[str, float]] = []
     theirs: list[float] = []
     async with contextlib.AsyncExitStack() as stack:
         broker = await stack.enter_async_context(mqtt.mosquitto())
         sides = {
-            "mosquitto": await stack.enter_async_context(_mosquitto_side(broker, count)),
-            "pushwire": await stack.enter_async_context(_pushwire_side(count)),
+            "mosquitto": await stack.enter_async_context(_mosquitto_side(broker, count, burst)),
+            "pushwire": await stack.enter_async_context(_pushwire_side(count, burst)),
         }
-        for run in range(scale.runs + 1):
+        for run in range(runs + 1):
             spent: dict[str, dict[str, float]] = {}
             for name in sorted(sides, reverse=run % 2 == 0):
-                spent[name], rate = await sides[name].round(scale.topic_messages)
+                spent[name], rate = await sides[name].round(bursts)
                 parts = ", ".join(f"{role} {value:.1f}" for role, value in spent[name].items())
                 say(f"{name}: {rate:.0f} deliveries/s, µs each: {parts}")
             if run > 0:  # the first one warms up
                 ours.append(spent["pushwire"])
                 theirs.append(spent["mosquitto"]["broker"])
-    note = f"{PAYLOAD_BYTES} bytes, {count} devices, {scale.topic_messages} messages a run, each"
-    note += " acked by all before the next"
     ratios = [run["shard"] / other for run, other in zip(ours, theirs, strict=True)]
     shard = tuple(run["shard"] for run in ours)
     return [
         Figure(
-            name="shard CPU per topic delivery with ack, of mosquitto's",
+            name=f"shard CPU per {what}, of mosquitto's",
             unit="times",
             runs=tuple(ratios),
             target=1.0,
             note=f"mosquitto {broker.version}, QoS 1, sessions that persist; in turns",
         ),
-        Figure(name="shard CPU per topic delivery with ack", unit="µs", runs=shard, note=note),
+        Figure(name=f"shard CPU per {what}", unit="µs", runs=shard, note=note),
         Figure(
-            name="CPU of all processes per topic delivery with ack",
+            name=f"CPU of all processes per {what}",
             unit="µs",
             runs=tuple(sum(run.values()) for run in ours),
             parts=medians(ours),
             note=note,
         ),
-        Figure(
-            name="mosquitto's CPU per delivery with ack",
-            unit="µs",
-            runs=tuple(theirs),
-            note=note,
-        ),
+        Figure(name=f"mosquitto's CPU per {what}", unit="µs", runs=tuple(theirs), note=note),
     ]
 
 
 @contextlib.asynccontextmanager
-async def _mosquitto_side(broker: mqtt.Broker, count: int) -> AsyncIterator[Side]:
+async def _mosquitto_side(broker: mqtt.Broker, count: int, burst: int) -> AsyncIterator[Side]:
     async with fleet_process() as fleet, mqtt.publisher(broker) as publisher:
         await fleet.ask(Dial(broker.url, _TOPIC, count, source="127.0.0.3"))
 
         async def publish() -> None:
-            await publisher.publish(_TOPIC, b"x" * PAYLOAD_BYTES)
+            await publisher.publish(_TOPIC, b"x" * PAYLOAD_BYTES, burst)
 
-        yield Side([fleet], count, publish, {"broker": [broker.pid]})
+        yield Side([fleet], count, publish, {"broker": [broker.pid]}, burst)
 
 
 @contextlib.asynccontextmanager
-async def _pushwire_side(count: int) -> AsyncIterator[Side]:
+async def _pushwire_side(count: int, burst: int) -> AsyncIterator[Side]:
     async with subscribed(1, 1, count) as (gateway, fleets, publisher):
 
         async def publish() -> None:
-            await publisher.publish(_TOPIC)
+            if burst == 1:
+                await publisher.publish(_TOPIC)
+            else:
+                await publisher.publish_batch(_TOPIC, burst)
 
-        yield Side(fleets, count, publish, gateway.pids())
+        yield Side(fleets, count, publish, gateway.pids(), burst)
 
 
 async def fan_outs(scale: Scale, say: Say) -> list[Figure]:

@@ -2,10 +2,14 @@
 
 Before: `gateway.shard.topics`, which brings messages. After: `gateway.shard.writers`, which says
 when. The messages of one topic go out in their order, so they are as urgent as the most urgent of
-them. What does not wait here, as too much does, is read from the log.
+them. Those that wait one behind the other go out together, as a run: each socket gets one write for
+them, and its device acks them at once. A turn is worth as many deliveries as ever, so a run of
+sixteen goes to a sixteenth of the sessions a turn. What does not wait here, as too much does, is
+read from the log.
 """
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -13,7 +17,7 @@ from typing import Final
 import structlog
 
 from gateway.shard.local_topic import LocalTopic, Subscriber
-from gateway.shard.session.published import Item
+from gateway.shard.session.published import Item, Run
 from gateway.shard.turns import SLICE
 from gateway.shard.writers import Writers
 from router.model.ids import ProjectId
@@ -24,11 +28,15 @@ MAX_FAN_OUTS: Final = 1_000
 """Messages that wait to be written; beyond it sessions read them from the log."""
 MAX_OF_TOPIC: Final = 256
 """Those of one topic among them: as many as the shard remembers of its log."""
+MAX_RUN: Final = 16
+"""Messages of a topic that go out together."""
+MAX_RUN_BYTES: Final = 16_384
+"""Bytes of their frames as stored: so much goes to a socket before its buffer is looked at."""
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("shard.fan_outs")
 
-Write = Callable[[LocalTopic, Item | None, Sequence[Subscriber]], None]
-"""Writes a message to sessions; None has them look at the log."""
+Write = Callable[[LocalTopic, Run | None, Sequence[Subscriber]], None]
+"""Writes messages to sessions; None has them look at the log."""
 
 
 class FanOuts:
@@ -53,7 +61,7 @@ class FanOuts:
         """Write a message to all sessions of a topic, or have them look at its log."""
         flow = self._flows.get(local)
         if flow is None and self._goes_now(local, lane):
-            self.write(local, item, tuple(local.peers))
+            self.write(local, None if item is None else Run((item,)), tuple(local.peers))
             return
         now_s = asyncio.get_running_loop().time()
         full = sum(self._waiting.values()) >= MAX_FAN_OUTS
@@ -108,15 +116,17 @@ class FanOuts:
 class _FanOut:
     """What waits of one topic, in order."""
 
-    __slots__ = ("_at", "_items", "_owner", "_peers", "lane", "local")
+    __slots__ = ("_at", "_items", "_owner", "_peers", "_run", "lane", "local")
 
     def __init__(self, owner: FanOuts, local: LocalTopic, lane: Lane) -> None:
         self.lane = lane
         self.local = local
         self._owner = owner
         self._items: deque[tuple[Item | None, Lane, float]] = deque()
+        self._run: Run | None = None
+        """The first of them that go out together; None while that is a look at the log."""
         self._peers: tuple[Subscriber, ...] | None = None
-        """While the first of them is written: to whom."""
+        """While these are written: to whom."""
         self._at = 0
 
     @property
@@ -146,23 +156,56 @@ class _FanOut:
                 return at
         return None
 
+    def drop(self) -> None:
+        """Give up what waits, as it cannot be written (`Work`): sessions find it in the log."""
+        for _, lane, _ in self._items:
+            self._owner.left(lane, None)
+        self.local.followed = False  # looked at again within `CHECK_S`
+        self._owner.ended(self.local)
+
     def step(self, most: int) -> tuple[int, bool]:
-        """Write the first one to so many sessions (`Work`)."""
-        item, lane, since_s = self._items[0]
+        """Write the first run to a part of the sessions, so many deliveries (`Work`)."""
         if self._peers is None:
             self._peers, self._at = tuple(self.local.peers), 0
-        peers = self._peers[self._at : self._at + most]
+            self._run = self._next_run()
+        run = self._run
+        count = len(run.items) if run is not None else 1
+        peers = self._peers[self._at : self._at + max(1, most // count)]
         self._at += len(peers)
         try:
-            self._owner.write(self.local, item, peers)
+            self._owner.write(self.local, run, peers)
         except Exception:  # noqa: BLE001 - what is behind it goes on, and the log holds it
             _log.exception("fan_out.failed", project=self.project)
-        if self._at >= len(self._peers):
-            self._peers = None
-            self._items.popleft()
-            self._owner.left(lane, asyncio.get_running_loop().time() - since_s)
-            if not self._items:
-                self._owner.ended(self.local)
-                return len(peers), False
-            self.lane = min(other for _, other, _ in self._items)
-        return len(peers), True
+            self.local.followed = False  # looked at again within `CHECK_S`
+        more = self._at < len(self._peers) or self._finish(count)
+        return len(peers) * count, more
+
+    def _next_run(self) -> Run | None:
+        """Give what goes out together: the first one, and what follows it closely."""
+        first, lane, _ = self._items[0]
+        if first is None:
+            return None
+        items, size = [first], len(first.frame)
+        if not first.seq:
+            return Run(items)
+        for item, other, _ in itertools.islice(self._items, 1, MAX_RUN):
+            size += len(item.frame) if item is not None else 0
+            if item is None or other is not lane or size > MAX_RUN_BYTES:
+                break
+            if item.previous != items[-1].seq:
+                break
+            items.append(item)
+        return Run(items)
+
+    def _finish(self, count: int) -> bool:
+        """Take it that so many are written to all; True where others wait."""
+        self._run = self._peers = None
+        now_s = asyncio.get_running_loop().time()
+        for _ in range(count):
+            _, lane, since_s = self._items.popleft()
+            self._owner.left(lane, now_s - since_s)
+        if not self._items:
+            self._owner.ended(self.local)
+            return False
+        self.lane = min(other for _, other, _ in self._items)
+        return True

@@ -9,16 +9,15 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import structlog
+from typing_extensions import override
 
 from gateway.shard.events import ReadTopic
 from gateway.shard.local_topic import LocalTopic, Subscriber, selection_of, unharmed
 from gateway.shard.session.published import Item
 from gateway.shard.tail import Tails
-from gateway.shard.turns import SLICE
 from gateway.shard.writers import Writers
 from router.model.errors import PushError
 from router.model.ids import ProjectId
-from router.model.lane import Lane
 from router.model.topic import LogEntry
 from router.store.topics import PAGE, Topics
 from router.telemetry.metrics import Metrics
@@ -56,23 +55,30 @@ class TopicReader:
 
     def ask(self, peer: Subscriber, local: LocalTopic, action: ReadTopic) -> None:
         """Answer a session when it is its project's turn."""
-        self._writers.add(_Asked(self, peer, local, action.after, local.lane(action.after)))
+        self._writers.add(_Asked(self, peer, local, action.after))
 
     def serve(self, peer: Subscriber, local: LocalTopic, after: int) -> int:
         """Answer from the tail, or have the store asked; gives how many messages went out."""
-        tail = local.tail
-        if tail.covers(after) and (after < tail.top or tail.top >= local.head):
-            self._metrics.topic_reads.labels("tail").inc()
-            items, upto = tail.read(after, PAGE)
-            self._tails.used(tail)
-            self._answer(local, peer, items, upto)
-            return len(items)
+        given = self.serve_tail(peer, local, after)
+        if given is not None:
+            return given
         if local.waiting is None:
             local.waiting = [(peer, after)]
             self._tasks.create_task(self._read_log(local, local.waiting), name="topic-read")
         else:
             local.waiting.append((peer, after))
         return 0
+
+    def serve_tail(self, peer: Subscriber, local: LocalTopic, after: int) -> int | None:
+        """Answer from the tail; None where that does not hold all of it."""
+        tail = local.tail
+        if not tail.covers(after) or (after >= tail.top and tail.top < local.head):
+            return None
+        self._metrics.topic_reads.labels("tail").inc()
+        items, upto = tail.read(after, PAGE)
+        self._tails.used(tail)
+        self.answer(peer, local, items, upto)
+        return len(items)
 
     async def _read_log(self, local: LocalTopic, waiting: list[tuple[Subscriber, int]]) -> None:
         """Read from behind the least that anybody waits for, until nobody waits."""
@@ -90,40 +96,28 @@ class TopicReader:
                 reached = max(upto, after + 1)
                 served = [one for one in waiting if after <= one[1] < reached]
                 waiting[:] = [one for one in waiting if not after <= one[1] < reached]
-                spent = 0
                 for peer, start in served:
-                    found = [item for item in items if item.seq > start]
-                    self._answer(local, peer, found, upto)
-                    spent += 1 + len(found)
-                    if spent >= SLICE:
-                        spent = await self._rest(local, after, spent)
-                await self._rest(local, after, spent)
+                    self._writers.add(_Answer(self, peer, local, start, items, upto))
         except PushError:
-            self._away(waiting)
+            pass  # those who wait ask again
         except Exception:  # noqa: BLE001 - one broken log must not end the shard's sessions
             _log.exception("topic.unreadable")
-            self._away(waiting)
         finally:
             local.waiting = None
+        for peer, _ in waiting:
+            self.away(peer)
 
-    async def _rest(self, local: LocalTopic, after: int, spent: int) -> int:
-        """Let others have their turn; what was written counts as the project's."""
-        self._writers.charge(local.project, spent, asyncio.get_running_loop().time())
-        await self._writers.turn(local.lane(after))
-        return 0
-
-    def _answer(
-        self, local: LocalTopic, peer: Subscriber, items: Sequence[Item], upto: int
-    ) -> None:
+    def answer(self, peer: Subscriber, local: LocalTopic, items: Sequence[Item], upto: int) -> None:
+        """Give a session what lies behind its cursor."""
         if peer.open:
             with unharmed(peer):
                 peer.carry_out(peer.session.on_topic_read(local, items, upto, self._now_ms()))
 
-    def _away(self, waiting: list[tuple[Subscriber, int]]) -> None:
-        for peer, _ in waiting:
-            if peer.open:
-                with unharmed(peer):
-                    peer.carry_out(peer.session.on_topic_away(self._now_ms()))
+    def away(self, peer: Subscriber) -> None:
+        """Have a session ask again later."""
+        if peer.open:
+            with unharmed(peer):
+                peer.carry_out(peer.session.on_topic_away(self._now_ms()))
 
 
 class _Asked:
@@ -132,9 +126,9 @@ class _Asked:
     __slots__ = ("_after", "_local", "_peer", "_reader", "lane")
 
     def __init__(
-        self, reader: TopicReader, peer: Subscriber, local: LocalTopic, after: int, lane: Lane
+        self, reader: TopicReader, peer: Subscriber, local: LocalTopic, after: int
     ) -> None:
-        self.lane = lane
+        self.lane = local.lane(after)
         self._reader = reader
         self._peer = peer
         self._local = local
@@ -144,10 +138,43 @@ class _Asked:
     def project(self) -> ProjectId:
         return self._local.project
 
+    def drop(self) -> None:
+        """Have it ask again later (`Work`)."""
+        self._reader.away(self._peer)
+
     def step(self, most: int) -> tuple[int, bool]:
         """Answer it: that cannot be divided, and is no more than a window."""
         del most
         return 1 + self._reader.serve(self._peer, self._local, self._after), False
+
+
+class _Answer(_Asked):
+    """What a read of the log brought for one of those that waited for it."""
+
+    __slots__ = ("_items", "_upto")
+
+    def __init__(
+        self,
+        reader: TopicReader,
+        peer: Subscriber,
+        local: LocalTopic,
+        after: int,
+        items: Sequence[Item],
+        upto: int,
+    ) -> None:
+        super().__init__(reader, peer, local, after)
+        self._items = items
+        self._upto = upto
+
+    @override
+    def step(self, most: int) -> tuple[int, bool]:
+        # Since it was read messages may have been taken back, or have come in: the tail knows.
+        given = self._reader.serve_tail(self._peer, self._local, self._after)
+        if given is not None:
+            return 1 + given, False
+        found = [item for item in self._items if item.seq > self._after]
+        self._reader.answer(self._peer, self._local, found, self._upto)
+        return 1 + len(found), False
 
 
 def _items(project: ProjectId, previous: int, entries: Sequence[LogEntry]) -> list[Item]:

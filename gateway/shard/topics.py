@@ -28,7 +28,7 @@ from gateway.shard.fan_outs import FanOuts
 from gateway.shard.local_topic import LocalTopic, Subscriber, fail, selection_of, unharmed
 from gateway.shard.pace import Pace
 from gateway.shard.profiles import Profiles
-from gateway.shard.session.published import Item, Topic
+from gateway.shard.session.published import Item, Run, Topic
 from gateway.shard.tail import Tails
 from gateway.shard.topic_ledger import TopicLedger
 from gateway.shard.topic_reader import TopicReader
@@ -253,14 +253,15 @@ class TopicIndex:
             local.urgent_seq, local.urgent_lane = hint.seq, hint.lane
         self._fan_outs.put(local, None, hint.lane)
 
-    def _write(self, local: LocalTopic, item: Item | None, peers: Sequence[Subscriber]) -> None:
+    def _write(self, local: LocalTopic, run: Run | None, peers: Sequence[Subscriber]) -> None:
         now_ms = self._now_ms()
-        if item is None:
+        if run is None:
             self._look(local, peers, now_ms)
             return
+        run.look(now_ms)
         for peer in peers:
             try:
-                if actions := peer.session.on_published(local, item, now_ms):
+                if actions := peer.session.on_published(local, run, now_ms):
                     peer.carry_out(actions)
             except Exception:  # noqa: BLE001 - one broken session must not stop the others
                 fail(peer)

@@ -37,7 +37,11 @@ class Work(Protocol):
         ...
 
     def step(self, most: int) -> tuple[int, bool]:
-        """Write to so many sessions at the most; gives to how many, and whether more waits."""
+        """Write about so many deliveries; gives how many, and whether more waits."""
+        ...
+
+    def drop(self) -> None:
+        """Take it that a step of it broke: it has no more turns."""
         ...
 
 
@@ -72,10 +76,6 @@ class Writers:
     def charge(self, project: ProjectId, deliveries: int, now_s: float) -> None:
         """Take it that so much was written besides."""
         self._pace.charge(project, deliveries, now_s)
-
-    async def turn(self, lane: Lane) -> None:
-        """Wait for a turn to write a slice besides."""
-        await self._turns.take(lane)
 
     def add(self, work: Work) -> None:
         """Do it in its turn."""
@@ -119,6 +119,7 @@ class Writers:
                 left -= max(1, written)
             except Exception:  # noqa: BLE001 - one broken topic must not stop the others
                 _log.exception("writing.failed", project=project)
+                work.drop()
                 left -= 1
             if more:
                 self.add(work)

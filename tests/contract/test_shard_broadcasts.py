@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.shard.turns import SLICE
 from router.model.hint import Resubscribe
 from router.model.ids import BROADCAST, MessageId, TopicName
 from router.model.message import Message, ReceiptMode
@@ -190,6 +191,28 @@ async def test_a_filter_of_a_topic_asks_its_subscribers_alone(store: Store) -> N
         await eventually(lambda: len(ios.got) == 2)
         assert (web.got, ios.got, stranger.got) == ([everyone], [some, everyone], [])
         assert (await shard.counts(some))["sent"] == 1
+
+
+async def test_a_burst_with_filters_reaches_those_that_each_asks_for_in_order(
+    store: Store,
+) -> None:
+    async with shard_of(store) as shard:
+        web = await shard.join(await shard.device(NEWS, platform="web"))
+        ios = await shard.join(await shard.device(NEWS, platform="ios"))
+        # Too many for a write at once, so that the burst waits its turn.
+        for number in range(SLICE):
+            await shard.connect(await shard.device(NEWS, platform=f"other{number % 2}"))
+        key = (shard.stages.project, NEWS)
+        await eventually(lambda: shard.index._topics[key].followed)
+        everyone: list[str] = []
+        some: list[str] = []
+        for _ in range(12):
+            everyone.append(await shard.stages.publish(NEWS))
+            some.append(everyone[-1])
+            some.append(await shard.publish(Selection(filter=Filter(platform=("ios",))), NEWS))
+        await shard.hear()
+        await eventually(lambda: (web.got, ios.got) == (everyone, some))
+        assert (await shard.counts(MessageId(some[-1])))["sent"] == 1
 
 
 async def test_only_who_got_a_broadcast_costs_the_store_while_it_is_connected(

@@ -25,6 +25,7 @@ from router.registration import Registered
 from router.store.connection import Store
 from router.store.engagement import Engagements
 from sdk_client.wire import SUBPROTOCOL_MSGPACK, decode
+from tests.conformance.wire import read_frames
 from tests.contract.test_router_topics import NEWS, TopicStages
 from tests.support.waiting import eventually
 
@@ -40,14 +41,18 @@ class Peer:
         )
         self.open = True
         self.got: list[str] = []
+        self.writes = 0
+        """With messages to topics."""
         self._shard = shard
         self._acks = acks
 
     def carry_out(self, actions: Sequence[Action]) -> None:
         for action in actions:
             if isinstance(action, Relay):
-                payload = action.data[4:] if action.data[1] == 126 else action.data[2:]
-                self._hear(str(decode(payload)["id"]))
+                self.writes += 1
+                frames, rest = read_frames(action.data)
+                assert not rest
+                self._hear([str(decode(frame.payload)["id"]) for frame in frames])
             elif isinstance(action, Close):
                 self.open = False
             elif not isinstance(action, Send):
@@ -66,10 +71,10 @@ class Peer:
             self._shard.registry.perform(self, action)
         self._shard.registry.closed(self, "lost")
 
-    def _hear(self, message: str) -> None:
-        self.got.append(message)
+    def _hear(self, messages: list[str]) -> None:
+        self.got += messages
         if self._acks:
-            self.say(AckFrame([message]))
+            self.say(AckFrame(messages))
 
 
 class Shard:
@@ -134,6 +139,20 @@ async def test_a_message_is_written_to_all_of_a_large_topic(store: Store) -> Non
         sent = [await shard.stages.publish() for _ in range(3)]
         await shard.hear()
         await eventually(lambda: all(peer.got == sent for peer in peers))
+        await shard.ledger.flush()
+        status = await shard.stages.messages.status(sent[-1])
+        assert status is not None
+        assert status.counts == {"sent": SLICE + 3, "delivered": SLICE + 3}
+        assert shard.reads("store") == 0
+
+
+async def test_a_burst_goes_to_all_of_a_large_topic_in_few_writes(store: Store) -> None:
+    async with shard_of(store) as shard:
+        peers = await subscribed(shard, SLICE + 3)
+        sent = [await shard.stages.publish() for _ in range(40)]
+        await shard.hear()
+        await eventually(lambda: all(peer.got == sent for peer in peers))
+        assert max(peer.writes for peer in peers) <= 4
         await shard.ledger.flush()
         status = await shard.stages.messages.status(sent[-1])
         assert status is not None

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.shard.session.published import Item, Topic
+from gateway.shard.session.published import Item, Run, Topic
 from router.model.ids import BROADCAST, MessageId, TopicName
 from router.model.selection import Profile
 
@@ -154,6 +154,22 @@ class Cursors:
             return False
         self._heads[topic] = item.seq
         self._fly(topic, item, due_ms)
+        return True
+
+    def offer_run(self, topic: Topic, run: Run, due_ms: int, room: int) -> bool:
+        """Take all of a run that is whole; False where `offer` is to decide on each message."""
+        head = self._heads.get(topic)
+        if head is None or not run.previous <= head < run.first or room < len(run.items):
+            return False
+        if self._behind is not None and topic in self._behind:
+            return False
+        self._heads[topic] = run.last
+        if self._flights is None:
+            self._flights = {}
+        for item in run.items:
+            self._flights[item.message] = TopicFlight(topic, item, due_ms)
+        self.in_flight += len(run.items)
+        self.due_ms = min(self.due_ms, due_ms)
         return True
 
     def offer_live(self, topic: Topic, item: Item, due_ms: int, room: int) -> bool:

@@ -1,6 +1,7 @@
-"""What sessions of a shard share of a published message: its log, frame and counts. Pure."""
+"""What sessions of a shard share of published messages: their log, frames and counts. Pure."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -79,6 +80,45 @@ class Item(msgspec.Struct, gc=False):
             else:
                 data = build_frame(BINARY, payload)
             found = self.relays[dialect.subprotocol] = Relay(data)
+        return found
+
+
+class Run:
+    """Messages of one topic and lane, one behind the other: a session takes them at once.
+
+    Args:
+        items: at least one; what has no seq stands alone.
+    """
+
+    __slots__ = ("_chained", "_relays", "first", "items", "lane", "last", "previous", "whole")
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.items = items
+        self.lane = items[0].lane
+        self.previous = items[0].previous
+        self.first = items[0].seq
+        self.last = items[-1].seq
+        pairs = itertools.pairwise(items)
+        self._chained = self.first > 0 and all(one.seq == two.previous for one, two in pairs)
+        self._relays: dict[str, Relay] = {}
+        self.whole = False
+        """Whether all of it goes to everyone who has seen what is before it, by `look`."""
+
+    def look(self, now_ms: int) -> None:
+        """See what became of the messages, before a part of the sessions is written to."""
+        self.whole = self._chained and all(
+            not item.gone and item.expires_ms > now_ms and item.selection is None
+            for item in self.items
+        )
+
+    def relay(self, dialect: Dialect) -> Relay:
+        """Give all frames as one piece: built once for all sessions of a dialect."""
+        if len(self.items) == 1:
+            return self.items[0].relay(dialect)
+        found = self._relays.get(dialect.subprotocol)
+        if found is None:
+            frames = [item.relay(dialect).data for item in self.items]
+            found = self._relays[dialect.subprotocol] = Relay(b"".join(frames))
         return found
 
 

@@ -16,7 +16,6 @@ from gateway.shard.events import (
     CursorsMoved,
     Input,
     ReadTopic,
-    Relay,
     SaveCursors,
     SessionError,
     SessionLimits,
@@ -24,7 +23,7 @@ from gateway.shard.events import (
 )
 from gateway.shard.session.cursors import NOBODY, Cursors
 from gateway.shard.session.delivery import Delivery
-from gateway.shard.session.published import Item, Topic
+from gateway.shard.session.published import Item, Run, Topic
 from router.model.ids import BROADCAST, DeviceId, MessageId, ProjectId, TopicName
 from router.model.lane import Lane
 from router.model.receipt import Event
@@ -34,6 +33,7 @@ _NOTHING: Final[tuple[Action, ...]] = ()
 _SENT: Final = Event.SENT
 _DELIVERED: Final = Event.DELIVERED
 _NOBODY: Final = DeviceId("")
+_CRITICAL: Final = Lane.CRITICAL
 _LIVE: Final = State.LIVE
 _CLOSED: Final = State.CLOSED
 
@@ -102,8 +102,8 @@ class TopicDelivery(Delivery):
         changed = before is not None or self._cursors is not None
         return self._pump([], now_ms) if changed else _NOTHING
 
-    def on_published(self, topic: Topic, item: Item, now_ms: int) -> Sequence[Action]:
-        """Take a message as it is published; `topic.head` counts it already."""
+    def on_published(self, topic: Topic, run: Run, now_ms: int) -> Sequence[Action]:
+        """Take messages as they are published; `topic.head` counts them already."""
         # Nearly always live: the rest, and what is wrong, is for `_ignores`.
         if self.state is not _LIVE and self._ignores(Input.TOPIC):
             return _NOTHING
@@ -111,19 +111,37 @@ class TopicDelivery(Delivery):
         if cursors is None:
             return _NOTHING
         room = self._room()
-        if item.lane is Lane.CRITICAL:
+        if run.lane is _CRITICAL:
             room += CRITICAL_ROOM
         if not self._writable:
             room = 0
         due_ms = now_ms + self._limits.ack_timeout_ms
-        if not item.seq:
-            late = now_ms - item.expires_ms > self._limits.live_grace_ms
-            if late or not cursors.offer_live(topic, item, due_ms, room):
-                return _NOTHING
-        elif not cursors.offer(topic, item, now_ms, due_ms, room):
-            return self._moved(self._pump([], now_ms))
-        self.deadline_ms = min(self.deadline_ms, due_ms)
-        return (self._relay(topic, item, now_ms),)
+        if run.whole and cursors.offer_run(topic, run, due_ms, room):
+            self.deadline_ms = min(self.deadline_ms, due_ms)
+            self._note_sent(topic, run.items, now_ms)
+            return (run.relay(self._dialect),)
+        taken = self._offer_each(cursors, topic, run, now_ms, room)
+        if taken:
+            self._arm(due_ms)
+        actions = self._relays(topic, taken, now_ms)
+        return self._moved(self._pump(actions, now_ms) if self._has_more(now_ms) else actions)
+
+    def _offer_each(
+        self, cursors: Cursors, topic: Topic, run: Run, now_ms: int, room: int
+    ) -> list[Item]:
+        """Decide on each message of a run by itself; gives what goes out."""
+        taken: list[Item] = []
+        due_ms = now_ms + self._limits.ack_timeout_ms
+        for item in run.items:
+            left = room - len(taken)
+            if item.seq:
+                goes = cursors.offer(topic, item, now_ms, due_ms, left)
+            else:
+                late = now_ms - item.expires_ms > self._limits.live_grace_ms
+                goes = not late and cursors.offer_live(topic, item, due_ms, left)
+            if goes:
+                taken.append(item)
+        return taken
 
     def on_tail(self, topic: Topic, now_ms: int) -> Sequence[Action]:
         """Take it that more is known of a topic's log than was published to this shard."""
@@ -142,11 +160,8 @@ class TopicDelivery(Delivery):
             return _NOTHING
         room = self._room() if self._writable else 0
         due_ms = now_ms + self._limits.ack_timeout_ms
-        actions: list[Action] = [
-            self._relay(topic, item, now_ms)
-            for item in self._cursors.take(topic, items, upto, now_ms, due_ms, room)
-        ]
-        return self._moved(self._pump(actions, now_ms))
+        taken = self._cursors.take(topic, items, upto, now_ms, due_ms, room)
+        return self._moved(self._pump(self._relays(topic, taken, now_ms), now_ms))
 
     def on_topic_away(self, now_ms: int) -> Sequence[Action]:
         """Take it that the store did not answer `ReadTopic`."""
@@ -192,7 +207,7 @@ class TopicDelivery(Delivery):
         return others
 
     def _has_more(self, now_ms: int) -> bool:
-        """Whether there may be something to do with the room that an ack made."""
+        """Whether there may be something to read, or to send once more."""
         if self._head > self._cursor or self._rescan is not None:
             return True
         return self._cursors is not None and not self._cursors.is_quiet(now_ms)
@@ -278,10 +293,15 @@ class TopicDelivery(Delivery):
             room -= len(self._flights)
         return room if self._cursors is None else room - self._cursors.in_flight
 
-    def _relay(self, topic: Topic, item: Item, now_ms: int) -> Relay:
-        self._limits.tally.deliveries += 1
-        self._count(topic, item, _SENT, now_ms)
-        return item.relay(self._dialect)
+    def _relays(self, topic: Topic, items: Sequence[Item], now_ms: int) -> list[Action]:
+        """Write these."""
+        self._note_sent(topic, items, now_ms)
+        return [item.relay(self._dialect) for item in items]
+
+    def _note_sent(self, topic: Topic, items: Sequence[Item], now_ms: int) -> None:
+        self._limits.tally.deliveries += len(items)
+        for item in items:
+            self._count(topic, item, _SENT, now_ms)
 
     def _count(self, topic: Topic, item: Item, event: Event, now_ms: int) -> None:
         topic.counts.add(item, event, self.device or _NOBODY, now_ms)

@@ -44,9 +44,7 @@ def test_a_critical_message_to_a_topic_goes_out_beyond_the_window() -> None:
         assert bulk.publish(seq) == [seq]
     item = published(WINDOW + 1)
     item.lane = Lane.CRITICAL
-    bulk.topic.head = item.seq
-    actions = bulk.lead.session.on_published(bulk.topic, item, bulk.lead.now_ms)
-    assert seqs(actions) == [WINDOW + 1]
+    assert seqs(bulk.hear(item)) == [WINDOW + 1]
 
 
 def test_a_critical_message_does_not_overtake_its_own_topic() -> None:
@@ -55,8 +53,7 @@ def test_a_critical_message_does_not_overtake_its_own_topic() -> None:
         bulk.publish(seq)
     item = published(WINDOW + 2)
     item.lane = Lane.CRITICAL
-    bulk.topic.head = item.seq
-    assert not seqs(list(bulk.lead.session.on_published(bulk.topic, item, bulk.lead.now_ms)))
+    assert not seqs(bulk.hear(item))
 
 
 def test_a_critical_message_with_a_ttl_of_zero_has_the_room_too() -> None:

@@ -41,6 +41,19 @@ class CursorsMachine(RuleBasedStateMachine):
     ) -> None:
         self._device().publish(name, step, ttl_ms, key, heard=heard, choice=choice)
 
+    @rule(
+        name=_logs,
+        messages=st.lists(
+            st.tuples(st.sampled_from(["", "", "k"]), st.sampled_from([1, 1 << 40, 1 << 40])),
+            min_size=2,
+            max_size=5,
+        ),
+        choice=st.sampled_from([CHOICES[0], *CHOICES]),
+    )
+    def burst(self, name: str, messages: list[tuple[str, int]], choice: Choice) -> None:
+        keys, ttls_ms = [key for key, _ in messages], [ttl_ms for _, ttl_ms in messages]
+        self._device().burst(name, keys, ttls_ms, choice)
+
     @rule(platform=st.sampled_from(["ios", "web"]))
     def become(self, platform: str) -> None:
         self._device().become(platform)

@@ -2,21 +2,22 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import cast
 
 from prometheus_client import CollectorRegistry
 
-from gateway.shard.fan_outs import MAX_FAN_OUTS, MAX_OF_TOPIC, FanOuts
+from gateway.shard.fan_outs import MAX_FAN_OUTS, MAX_OF_TOPIC, MAX_RUN, MAX_RUN_BYTES, FanOuts
 from gateway.shard.local_topic import LocalTopic, Subscriber
 from gateway.shard.pace import Pace
-from gateway.shard.session.published import Counts, Item
+from gateway.shard.session.published import Counts, Item, Run
 from gateway.shard.turns import SLICE, Turns
 from gateway.shard.writers import Writers
 from router.model.ids import MessageId, ProjectId, TopicName
 from router.model.lane import Lane
 from router.model.message import ReceiptMode
 from router.telemetry.metrics import Metrics
+from tests.support.waiting import eventually
 
 A, B = ProjectId("a"), ProjectId("b")
 
@@ -33,6 +34,8 @@ class World:
         self.written: list[str] = []
         """Each message once it has been written to all; a look at the log as `look`."""
         self.deliveries = 0
+        self.runs: list[tuple[list[str], int]] = []
+        """What was written together, and to how many sessions."""
         self.after: dict[int, Callable[[], None]] = {}
         """What happens once so much was written."""
         self._seen: dict[object, int] = {}
@@ -48,17 +51,32 @@ class World:
         item = Item(local.project, 1, 0, message, 1 << 60, receipts, "", b"frame", lane)
         self.fan_outs.put(local, item, lane)
 
+    def burst(
+        self, local: LocalTopic, numbers: Sequence[int], lane: Lane = Lane.NORMAL, size: int = 5
+    ) -> None:
+        """Publish messages that follow each other in the log, by seq."""
+        for seq in numbers:
+            message, frame = MessageId(f"{local.name} {seq}"), b"x" * size
+            receipts = ReceiptMode.AGGREGATE
+            self.fan_outs.put(
+                local,
+                Item(local.project, seq, seq - 1, message, 1 << 60, receipts, "", frame, lane),
+                lane,
+            )
+
     def waiting(self, lane: Lane) -> float | None:
         self.fan_outs.show()
         return self.registry.get_sample_value("pushwire_fan_outs_waiting", {"priority": lane.label})
 
-    def _write(self, local: LocalTopic, item: Item | None, peers: Sequence[Subscriber]) -> None:
-        name = f"{local.name} looks" if item is None else str(item.message)
-        self._seen[name] = self._seen.get(name, 0) + len(peers)
-        self.deliveries += len(peers)
-        if self._seen[name] == len(local.peers):
-            self.written.append(name)
-            del self._seen[name]
+    def _write(self, local: LocalTopic, run: Run | None, peers: Sequence[Subscriber]) -> None:
+        names = [f"{local.name} looks"] if run is None else [str(one.message) for one in run.items]
+        self.runs.append((names, len(peers)))
+        for name in names:
+            self._seen[name] = self._seen.get(name, 0) + len(peers)
+            self.deliveries += len(peers)
+            if self._seen[name] == len(local.peers):
+                self.written.append(name)
+                del self._seen[name]
         for least in [least for least in self.after if least <= self.deliveries]:
             self.after.pop(least)()
 
@@ -189,3 +207,97 @@ async def test_a_write_that_breaks_takes_nothing_else_with_it() -> None:
         here.publish(local, "next")
     assert here.written == ["broken", "next"]
     assert here.waiting(Lane.NORMAL) == 0
+
+
+async def test_a_burst_to_a_topic_goes_out_in_runs_and_a_turn_stays_a_turn() -> None:
+    async with world() as here:
+        large = here.topic("large", 2 * SLICE)
+        here.burst(large, range(1, 2 * MAX_RUN + 4))
+    assert here.written == [f"large {seq}" for seq in range(1, 2 * MAX_RUN + 4)]
+    assert {len(names) for names, _ in here.runs} == {MAX_RUN, 3}
+    assert max(len(names) * peers for names, peers in here.runs) <= SLICE
+    assert here.waiting(Lane.NORMAL) == 0
+    waits = here.registry.get_sample_value(
+        "pushwire_fan_out_wait_seconds_count", {"priority": "normal"}
+    )
+    assert waits == 2 * MAX_RUN + 3, "each message counts"
+
+
+async def test_a_critical_message_waits_for_one_turn_of_a_burst() -> None:
+    seen: list[int] = []
+    async with world() as here:
+        large, urgent = here.topic("large", 10 * SLICE), here.topic("urgent", 3)
+        here.burst(large, range(1, 65))
+
+        def send() -> None:
+            seen.append(here.deliveries)
+            here.publish(urgent, "critical", Lane.CRITICAL)
+
+        here.after[3 * SLICE] = send
+        here.after[5 * SLICE] = lambda: seen.append(int("critical" in here.written))
+    assert seen[0] < 4 * SLICE
+    assert seen[1] == 1
+
+
+async def test_a_burst_of_one_project_leaves_every_second_turn_to_another() -> None:
+    async with world() as here:
+        ours, theirs = here.topic("ours", 4 * SLICE), here.topic("theirs", 4 * SLICE, B)
+        here.burst(ours, range(1, 33))
+        here.burst(theirs, range(1, 33))
+        owners = here.runs
+    turns = [names[0].split()[0] for names, _ in owners]
+    assert turns[:40] == ["ours", "theirs"] * 20
+
+
+async def test_a_run_ends_where_the_lane_changes_where_the_log_has_a_gap_and_at_its_bytes() -> None:
+    async with world() as here:
+        large = here.topic("large", SLICE + 1)
+        here.burst(large, [1, 2], Lane.LOW)
+        here.burst(large, [3], Lane.CRITICAL)
+        here.burst(large, [4, 5, 7, 8], Lane.LOW)
+        here.burst(large, [9, 10, 11], Lane.LOW, MAX_RUN_BYTES // 2)
+        here.fan_outs.put(large, None, Lane.LOW)
+        here.burst(large, [12], Lane.LOW)
+    assert list(dict.fromkeys(tuple(names) for names, _ in here.runs)) == [
+        ("large 1", "large 2"),
+        ("large 3",),
+        ("large 4", "large 5"),
+        ("large 7", "large 8", "large 9"),
+        ("large 10", "large 11"),
+        ("large looks",),
+        ("large 12",),
+    ]
+
+
+async def test_what_no_log_holds_goes_alone() -> None:
+    async with world() as here:
+        large = here.topic("large", SLICE + 1)
+        here.burst(large, [0, 1, 2])
+    assert [names for names, _ in here.runs[::2]][:1] == [["large 0"]]
+    assert here.written == ["large 0", "large 1", "large 2"]
+
+
+async def test_a_topic_that_cannot_be_written_is_given_up_and_can_be_published_to_again() -> None:
+    async with world() as here:
+        large = here.topic("large", 2 * SLICE)
+        large.followed = True
+        peers, large.peers = large.peers, cast("set[Subscriber]", Unreadable(2 * SLICE))
+        here.burst(large, range(1, 4))
+        await eventually(lambda: here.waiting(Lane.NORMAL) == 0)
+        assert not large.followed, "so its log is looked at"
+        large.peers = peers
+        here.burst(large, range(4, 6))
+    assert here.written == ["large 4", "large 5"]
+
+
+class Unreadable:
+    """So many subscribers that nobody can list."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[None]:
+        raise RuntimeError("cannot be listed")

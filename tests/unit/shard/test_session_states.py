@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.shard.events import TRANSITIONS, Action, Close, Detach, Input, SessionError, State
-from gateway.shard.session.published import Counts, Topic
+from gateway.shard.session.published import Counts, Run, Topic
 from router.model.hint import Deliver, Displace, Hint, Readdress, Unregister, Wake
 from router.model.ids import DeviceId, TopicName
 from router.model.mailbox import Attached, AttachResult, Window
@@ -96,7 +96,10 @@ def _topic_step(kind: str, seq: int, cursor: int) -> Step:
             case "none":
                 return session.on_topics([], lead.now_ms)
             case "published":
-                return session.on_published(topic, item(seq, cursor), lead.now_ms)
+                run = Run([item(seq, cursor), item(seq + 1)])
+                topic.head = max(topic.head, seq + 1)
+                run.look(lead.now_ms)
+                return session.on_published(topic, run, lead.now_ms)
             case "tail":
                 return session.on_tail(topic, lead.now_ms)
             case "read":

@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.shard.events import (
+    CRITICAL_ROOM,
     Acked,
     Action,
     ChangeTopics,
@@ -15,12 +16,16 @@ from gateway.shard.events import (
     TopicEngaged,
 )
 from gateway.shard.session.cursors import MAX_HELD
-from gateway.shard.session.published import Counts, Item, Topic
+from gateway.shard.session.published import Counts, Item, Run, Topic
 from router.model.hint import Resubscribe
 from router.model.ids import MessageId, Partition, ProjectId, TopicName, new_topic_message_id
+from router.model.lane import Lane
 from router.model.message import ReceiptMode
 from router.model.receipt import Event
+from router.model.selection import Selection
+from router.policy.admission import Admission
 from sdk_client import wire
+from tests.conformance.wire import read_frames
 from tests.unit.shard.driver import DEVICE, EPOCH, START_MS, Lead, frames, of, only, sent, window
 
 HOUR_MS = 3_600_000
@@ -47,8 +52,14 @@ class TopicLead:
 
     def publish(self, seq: int) -> list[int]:
         """Publish, and give what goes out by seq."""
-        self.topic.head = max(self.topic.head, seq)
-        return seqs(self.lead.session.on_published(self.topic, published(seq), self.lead.now_ms))
+        return seqs(self.hear(published(seq)))
+
+    def hear(self, *items: Item) -> list[Action]:
+        """Take a run."""
+        self.topic.head = max(self.topic.head, items[-1].seq)
+        run, now_ms = Run(items), self.lead.now_ms
+        run.look(now_ms)
+        return list(self.lead.session.on_published(self.topic, run, now_ms))
 
     def ack(self, *numbers: int) -> list[Action]:
         ids = [identifier(number) for number in numbers]
@@ -68,8 +79,9 @@ def seqs(actions: object) -> list[int]:
     assert isinstance(actions, list | tuple)
     found = []
     for action in of(Relay, actions):
-        text = action.data[action.data.index(b"{") :].decode()
-        found.append(IDS[MessageId(str(wire.decode(text)["id"]))])
+        written, rest = read_frames(action.data)
+        assert not rest
+        found += [IDS[MessageId(str(wire.decode(one.payload.decode())["id"]))] for one in written]
     return found
 
 
@@ -158,13 +170,89 @@ def test_a_nack_brings_a_message_back_and_an_unknown_one_is_ignored() -> None:
 
 def test_a_ttl_of_zero_goes_out_at_once_or_never() -> None:
     news = TopicLead()
-    session, now_ms = news.lead.session, news.lead.now_ms
+    now_ms = news.lead.now_ms
     live = published(0, expires_ms=now_ms)
-    assert seqs(session.on_published(news.topic, live, now_ms)) == [0]
-    assert not session.on_published(news.topic, live, now_ms)
+    assert seqs(news.hear(live)) == [0]
+    assert not news.hear(live)
     late = published(0, expires_ms=now_ms - 10_000)
     late.message = identifier(50)
-    assert not session.on_published(news.topic, late, now_ms)
+    assert not news.hear(late)
+
+
+def test_a_run_goes_out_in_one_piece_and_is_counted_and_acked_like_its_messages() -> None:
+    news = TopicLead()
+    items = [published(seq) for seq in (1, 2, 3)]
+    actions = news.hear(*items)
+    assert len(actions) == 1
+    assert seqs(actions) == [1, 2, 3]
+    news.ack(2, 1)
+    assert [item.counts for item in items] == [
+        {Event.SENT: 1, Event.DELIVERED: 1},
+        {Event.SENT: 1, Event.DELIVERED: 1},
+        {Event.SENT: 1},
+    ]
+    assert news.lead.tally.deliveries == 3
+    assert news.lead.session.take_cursors() == [("news", 2)]
+
+
+def test_what_of_a_run_is_not_acked_comes_again() -> None:
+    news = TopicLead(ack_timeout_ms=1_000)
+    news.hear(published(1), published(2), published(3))
+    news.ack(2)
+    assert seqs(news.lead.later(1_000)) == [1, 3]
+
+
+def test_a_run_that_is_larger_than_the_window_fills_it_and_the_rest_is_read() -> None:
+    news = TopicLead(window=2)
+    actions = news.hear(published(1), published(2), published(3))
+    assert seqs(actions) == [1, 2]
+    assert not of(ReadTopic, actions), "there is no room for it"
+    assert of(ReadTopic, news.ack(1)) == [ReadTopic(TopicName("news"), 2)]
+    assert seqs(news.read(3, upto=3)) == [3]
+
+
+def test_a_run_behind_a_gap_is_read_from_the_log() -> None:
+    news = TopicLead()
+    actions = news.hear(published(3), published(4))
+    assert not seqs(actions)
+    assert only(ReadTopic, actions).after == 0
+    assert seqs(news.read(1, 2, 3, 4, upto=4)) == [1, 2, 3, 4]
+
+
+def test_a_session_that_has_read_a_part_of_a_run_gets_the_others() -> None:
+    news = TopicLead(cursor=1)
+    assert seqs(news.hear(published(1), published(2), published(3))) == [2, 3]
+
+
+@pytest.mark.parametrize("why", ["gone", "expired", "for others"])
+def test_what_of_a_run_is_for_nobody_is_left_out(why: str) -> None:
+    news = TopicLead()
+    items = [published(seq) for seq in (1, 2, 3)]
+    if why == "gone":
+        items[1].gone = True
+    elif why == "expired":
+        items[1].expires_ms = news.lead.now_ms
+    else:
+        items[1].selection = Admission(Selection("'other' in topics"))
+    assert seqs(news.hear(*items)) == [1, 3]
+    news.ack(1, 3)
+    assert news.lead.session.take_cursors() == [("news", 3)]
+
+
+def test_a_full_socket_leaves_a_run_in_the_log() -> None:
+    news = TopicLead()
+    news.lead.writable(False)
+    assert not news.hear(published(1), published(2))
+    assert only(ReadTopic, news.lead.writable(True)).after == 0
+
+
+def test_a_run_of_critical_messages_has_more_room() -> None:
+    news = TopicLead(window=1)
+    news.publish(1)
+    items = [published(seq) for seq in range(2, CRITICAL_ROOM + 3)]
+    for item in items:
+        item.lane = Lane.CRITICAL
+    assert seqs(news.hear(*items)) == [item.seq for item in items[:CRITICAL_ROOM]]
 
 
 @pytest.mark.parametrize("op", ["subscribe", "unsubscribe"])
@@ -251,8 +339,7 @@ def test_a_device_that_nacks_everything_is_sent_no_more_than_it_may_hold() -> No
     some = TopicLead(window=2)
     sent_ids = 0
     for seq in range(1, 2 * MAX_HELD):
-        some.topic.head = seq
-        if not of(Relay, some.lead.session.on_published(some.topic, published(seq), START_MS)):
+        if not of(Relay, some.hear(published(seq))):
             break
         sent_ids += 1
         some.lead.gets(op="nack", id=identifier(seq), retry_after=3600)

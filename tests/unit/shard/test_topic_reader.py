@@ -16,9 +16,11 @@ from gateway.shard.topic_reader import TopicReader
 from gateway.shard.turns import Turns
 from gateway.shard.writers import Writers
 from router.model.ids import ProjectId, TopicName
+from router.model.lane import Lane
 from router.model.topic import LogEntry, LogPage
 from router.store.topics import Topics
 from router.telemetry.metrics import Metrics
+from tests.support.waiting import eventually
 from tests.unit.shard.driver import START_MS, Lead
 from tests.unit.shard.test_session_topics import published, seqs
 
@@ -84,3 +86,27 @@ async def test_a_session_that_asks_during_a_read_from_behind_its_cursor_misses_n
 
     assert ahead.got == [5, 6]
     assert behind.got == [2, 3, 4, 5, 6]
+
+
+async def test_those_who_waited_for_a_read_are_answered_at_the_pace_of_their_project() -> None:
+    """What they are given is no debt of seconds behind which a critical message would wait."""
+    log, topic = SlowLog(), LocalTopic(ProjectId("p"), NEWS, Counts())
+    topic.head = HEAD
+    topic.tail.jump(HEAD)
+    waiting = [Reading(topic, 0) for _ in range(250)]
+    pace, metrics = Pace(1_000), Metrics(CollectorRegistry())
+
+    async with asyncio.TaskGroup() as tasks:
+        writers = Writers(Turns(), pace, metrics, tasks)
+        reader = TopicReader(log, metrics, lambda: START_MS, tasks, writers, Tails(1 << 20))
+        for one in waiting:
+            reader.ask(one, topic, *one.wants)
+        await log.begun.wait()
+        log.let_go.set()
+        await eventually(lambda: any(one.got for one in waiting))
+        now_s = asyncio.get_running_loop().time()
+        assert pace.wait_s(topic.project, Lane.CRITICAL, now_s) <= 0
+        assert not all(one.got for one in waiting), "the others have to wait"
+        for task in asyncio.all_tasks():
+            if task.get_name().startswith("writers-"):
+                task.cancel()

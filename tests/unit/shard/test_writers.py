@@ -26,6 +26,10 @@ class Job:
         self._left = sessions
         self.after: dict[int, Callable[[], None]] = {}
         """What happens once so many steps are done."""
+        self.dropped = False
+
+    def drop(self) -> None:
+        self.dropped = True
 
     def step(self, most: int) -> tuple[int, bool]:
         written = min(most, self._left)
@@ -104,9 +108,12 @@ async def test_work_that_breaks_is_dropped_and_the_rest_goes_on() -> None:
     log: list[str] = []
     async with asyncio.TaskGroup() as tasks:
         _, writers = registry_and_writers(tasks)
-        writers.add(Broken(log, A, 1, Lane.NORMAL))
-        writers.add(Job(log, A, 1, Lane.NORMAL))
+        broken, whole = Broken(log, A, 1, Lane.NORMAL), Job(log, A, 1, Lane.NORMAL)
+        writers.add(broken)
+        writers.add(whole)
     assert log == ["a normal 1"]
+    assert broken.dropped, "its owner knows"
+    assert not whole.dropped
 
 
 async def test_work_can_change_its_lane_while_it_waits() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gateway.shard.session.cursors import Cursors
-from gateway.shard.session.published import Counts, Item, Topic
+from gateway.shard.session.published import Counts, Item, Run, Topic
 from gateway.shard.tail import Tail
 from router.model.ids import MessageId, ProjectId, TopicName
 from router.model.message import ReceiptMode
@@ -228,14 +228,40 @@ class Device:
         choice: Choice = EVERYBODY,
     ) -> None:
         log = self.logs[name]
-        published = log.append(step, self.now_ms + ttl_ms, key, choice.admission)
-        if (copies := self.copies.get(name)) is not None:
-            copies.put(published, choice.wanted, set(self.stored), self.platform)
+        published = self.append(log, step, ttl_ms, key, choice)
         if heard and (at_hand := log.hear(published)) is not None:
-            due_ms = self.now_ms + TIMEOUT_MS
-            if self.cursors.offer(log.topic, at_hand, self.now_ms, due_ms, self.room()):
-                self.sent(name, at_hand)
+            self.offer(log, [at_hand])
         self.check()
+
+    def burst(self, name: str, keys: list[str], ttls_ms: list[int], choice: Choice) -> None:
+        """Publish messages that are heard of together, and go out as a run."""
+        log = self.logs[name]
+        stored = [
+            self.append(log, 1, ttl_ms, key, choice)
+            for key, ttl_ms in zip(keys, ttls_ms, strict=True)
+        ]
+        at_hand = [one for one in map(log.hear, stored) if one is not None]
+        if at_hand:
+            self.offer(log, at_hand)
+        self.check()
+
+    def append(self, log: Log, step: int, ttl_ms: int, key: str, choice: Choice) -> Item:
+        published = log.append(step, self.now_ms + ttl_ms, key, choice.admission)
+        if (copies := self.copies.get(log.name)) is not None:
+            copies.put(published, choice.wanted, set(self.stored), self.platform)
+        return published
+
+    def offer(self, log: Log, items: list[Item]) -> None:
+        """Offer a run to the session, or else its messages one by one."""
+        run, due_ms = Run(items), self.now_ms + TIMEOUT_MS
+        run.look(self.now_ms)
+        if run.whole and self.cursors.offer_run(log.topic, run, due_ms, self.room()):
+            for one in items:
+                self.sent(log.name, one)
+            return
+        for one in items:
+            if self.cursors.offer(log.topic, one, self.now_ms, due_ms, self.room()):
+                self.sent(log.name, one)
 
     def room(self) -> int:
         return self.window - self.cursors.in_flight
