@@ -13,6 +13,8 @@ from router.model.limits import UNLIMITED, Limit, ProjectLimits, Rate
 
 SECOND_US: Final = 1_000_000
 MINUTE_S: Final = 60
+SLOWEST_PER_S: Final = 1 / 86_400
+"""A rate below one token a day counts as that: its waits would be past what a number can hold."""
 BURST_S: Final = 2.0
 """So many seconds' worth of a project's rate may come at once."""
 SLACK: Final = 0.001
@@ -34,8 +36,9 @@ class Charged(msgspec.Struct, frozen=True, gc=False):
 def charge(full_us: float, now_us: int, rate: Rate, most: int) -> Charged:
     """Take as many of `most` tokens as there are.
 
-    A bucket that seems emptier than empty (the clock was set back, the burst made smaller) counts
-    as empty: nobody waits longer than a bucket takes to fill.
+    A bucket that seems emptier than empty (the clock was set back, a slow rate lifted) counts as
+    empty: nobody waits longer than a bucket takes to fill. Where nothing was taken of such a one,
+    what came of it has to be kept all the same, or it would never fill.
 
     Args:
         full_us: what was kept of the bucket; 0 for a new one, which is full.
@@ -65,7 +68,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 def rate(per_s: float, burst: float) -> Rate:
     """Make a rate: 0 a second is no limit, and a bucket has room for one token at least."""
-    return Rate(float(per_s), max(float(burst), 1.0)) if per_s else UNLIMITED
+    return Rate(max(float(per_s), SLOWEST_PER_S), max(float(burst), 1.0)) if per_s else UNLIMITED
 
 
 def effective(defaults: Limits, overrides: ProjectLimits) -> Limits:

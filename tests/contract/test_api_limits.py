@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from router.model.ids import TopicName, parse_token, partition_of_owner
@@ -109,6 +109,8 @@ async def test_a_device_that_gets_too_many_is_spared(store_url: str) -> None:
         assert (await api.send(later)).status == 400  # further ahead than is accepted
         assert refusals(api, Limit.DEVICE) == 1
         assert await batch.call("HGET", mailbox, "seq") == b"1"
+        # It fills from now on: it is not as empty at every send until that far time.
+        assert float(cast("bytes", await batch.call("HGET", mailbox, "rt"))) < FAR_US
 
 
 async def test_a_scheduled_message_is_charged_when_it_is_accepted(store_url: str) -> None:
@@ -139,6 +141,7 @@ async def test_a_topic_has_a_limit(store_url: str) -> None:
         assert 0 < await batch.call("PTTL", state) <= 60_000  # type: ignore[operator]
         await batch.call("HSET", state, "rt", FAR_US)
         assert_throttled(await api.send({"topic": "news"}), Limit.TOPIC, "topic:news")
+        assert float(cast("bytes", await batch.call("HGET", state, "rt"))) < FAR_US
         assert (await api.send({"topic": "sport"})).status == 200
 
 

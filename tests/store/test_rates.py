@@ -99,3 +99,10 @@ async def test_a_bucket_from_the_future_is_empty_and_no_more(store: Store) -> No
     await store.batch.call("SET", one.key, str(NOW_US + 10**10 * SECOND_US))
     _, (level,) = Rates.charged(await Rates(store).begin_charge((one,), 1))
     assert level.wait_s == pytest.approx(1, abs=0.01)
+
+
+async def test_a_bucket_from_the_future_fills_from_when_it_was_found(store: Store) -> None:
+    one = bucket(Limit.PROJECT, 1, 5, secrets.token_hex(8))
+    await store.batch.call("SET", one.key, str(NOW_US + 10**10 * SECOND_US))
+    assert await take(store, 1, one) == (0, [0])
+    assert 0 < cast("int", await store.batch.call("PTTL", one.key)) <= 5_001

@@ -13,8 +13,9 @@ for at = 1, #keys do
 end
 local out = {most}
 for at = 1, #keys do
-  local _, full, left, wait = charge(call('GET', keys[at]), now, args[2 * at], args[2 * at + 1], most)
-  if most > 0 then
+  local kept = call('GET', keys[at])
+  local _, full, left, wait = charge(kept, now, args[2 * at], args[2 * at + 1], most)
+  if most > 0 or is_beyond(kept, full) then
     call('SET', keys[at], number(full), 'PX', math.ceil((full - now) / 1000) + 1)
   end
   out[#out + 1] = left

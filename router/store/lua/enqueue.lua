@@ -18,7 +18,7 @@ if not known[1] or not is_for(mailbox, known[2], proof) then return {-1} end
 if known[1] ~= project then return {-2} end
 local refused = unfit ~= '' and known[7] and unfit_of(known[7], unfit, status)
 if refused then return {-6, refused} end
-local paid, wait = pay(known[6], status, rate, burst)
+local paid, wait = pay(mailbox, known[6], status, rate, burst)
 if wait then return {-5, wait} end
 local shard, epoch, only = known[4], tonumber(known[5]), is_only(bridge)
 if only then shard = false end

@@ -276,13 +276,20 @@ local function charge(full, now, rate, burst, most)
   return granted, after, 0, math.max(after - now + (1 - burst) * 1000000 / rate, 0)
 end
 
+-- Tell whether a bucket was emptier than empty. What `charge` made of it has to be kept even where
+-- nothing was taken: it would be as empty at each call, and never fill.
+local function is_beyond(full, after)
+  return tonumber(full or 0) > after
+end
+
 -- Ask a bucket, kept in field `rt` of a hash, for a message. Gives what to keep of it where the
 -- message is taken; or nil and the microseconds to wait, unless the message is known: it has
 -- paid. No rate, no bucket: nil.
-local function pay(full, status, rate, burst)
+local function pay(hash, full, status, rate, burst)
   if rate == '0' then return nil end
   local granted, after, _, wait = charge(full, clock_us(), rate, burst, 1)
   if granted > 0 then return number(after) end
+  if is_beyond(full, after) then call('HSET', hash, 'rt', number(after)) end
   if call('EXISTS', status) == 1 then return nil end
   return nil, math.ceil(wait)
 end

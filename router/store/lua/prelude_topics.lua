@@ -4,7 +4,7 @@
 local function pay_topic(state, status, rate, burst)
   if rate == '0' then return nil end
   local known = call('HMGET', state, 'rt', 'end')
-  local paid, wait = pay(known[1], status, rate, burst)
+  local paid, wait = pay(state, known[1], status, rate, burst)
   if paid then
     call('HSET', state, 'rt', paid)
     if not known[2] then call('PEXPIRE', state, TOPIC_KEEP_MS) end

@@ -14,7 +14,7 @@ if not known[1] or known[2] ~= nonce then return {-1} end
 if known[1] ~= project then return {-2} end
 local refused = unfit ~= '' and known[4] and unfit_of(known[4], unfit, status)
 if refused then return {-6, refused} end
-local paid, wait = pay(known[3], status, rate, burst)
+local paid, wait = pay(mailbox, known[3], status, rate, burst)
 if wait then return {-5, wait} end
 local head = project .. '|' .. device .. '|' .. now .. '|' .. expires .. '|' .. send_at .. '|0|'
   .. collapse

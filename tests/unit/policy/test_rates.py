@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.model.limits import UNLIMITED, Limit, ProjectLimits, Rate
-from router.policy.rates import SECOND_US, Limits, charge, effective, policy, rate
+from router.policy.rates import (
+    SECOND_US,
+    SLOWEST_PER_S,
+    Limits,
+    charge,
+    effective,
+    policy,
+    rate,
+)
 
 START_US = 1_764_000_000_000_000
 RATES = st.builds(
@@ -86,6 +94,14 @@ def test_what_a_project_sets_goes_before_the_settings() -> None:
 
 def test_a_bucket_has_room_for_one_token() -> None:
     assert rate(0.1, 0.2) == Rate(0.1, 1.0)
+
+
+@pytest.mark.parametrize("given", [1e-300, 5e-324, 1e-9])
+def test_a_rate_is_no_slower_than_one_token_a_day(given: float) -> None:
+    slowest = Rate(SLOWEST_PER_S, 1.0)
+    assert rate(given, given) == slowest
+    assert effective(Limits(), ProjectLimits(sends_per_second=given)).sends == slowest
+    assert charge(0, START_US, slowest, 1).full_us == START_US + 86_400 * SECOND_US
 
 
 def test_a_policy_says_how_many_in_how_long() -> None:
