@@ -92,7 +92,7 @@ BridgeWord = Annotated[
 AfterSeconds = Annotated[
     int, Meta(ge=0, le=2_419_200, description="whole seconds, or a duration such as 30s")
 ]
-_SOME_TEXTS: Final = Meta(min_length=1, max_length=100, description="1 to 100 texts")
+_SOME_TEXTS: Final = Meta(min_length=1, max_length=100, description="an array of 1 to 100 texts")
 FilterValue = Annotated[
     str, Meta(min_length=1, max_length=256, description="a text of 1 to 256 characters")
 ]

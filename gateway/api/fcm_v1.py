@@ -328,7 +328,7 @@ def _target_faults(body: fcm.MessageBody) -> Iterator[Fault]:
         yield name, "is not accepted yet: `token`, `topic`, `condition`, `user` and `group` are"
     given = [name for name in _TARGETS if getattr(body, name) is not None]
     if not given and not later and body.filter is None:
-        yield "token", "is required: it names the device to send to"
+        yield "token", "is required, or topic, condition, user, group or filter in its place"
     for name in given[1:]:
         yield name, f"is given beside `{given[0]}`: a message has one target"
     if body.topic is not None and parse_topic(body.topic) is None:

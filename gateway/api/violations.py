@@ -120,10 +120,7 @@ class Reader:
         try:
             msgspec.convert(value, typing.cast("type[object]", kind))
         except (msgspec.ValidationError, RecursionError, UnicodeError):
-            got = "" if isinstance(value, str | int | float) else f", not {_kind(value)}"
-            if isinstance(value, list) and "an array" in says:
-                got = f", not of {len(value)}"
-            self.fault(written, f"must be {says}{got}")
+            self.fault(written, f"must be {says}{_got(value, says)}")
 
 
 def load(body: bytes | msgspec.Raw) -> object:
@@ -191,7 +188,8 @@ def words_of(kind: object) -> str:
         elif isinstance(option, type) and issubclass(option, msgspec.Struct):
             plain.append("an object")
         else:
-            origin = typing.get_origin(option) or option
+            bare = typing.get_args(option)[0] if _is_annotated(option) else option
+            origin = typing.get_origin(bare) or bare
             plain.append(_WORDS.get(origin, "a value of another type"))
     return " or ".join(dict.fromkeys(described + plain))
 
@@ -212,11 +210,24 @@ def _values_type(option: object) -> object:
     """Give the type of the strings in a mapping or an array; None where they are free."""
     origin = typing.get_origin(option)
     arguments: tuple[object, ...] = typing.get_args(option)
-    if origin is typing.Annotated:
+    if _is_annotated(option):
         return _values_type(arguments[0])
     if origin in {dict, list} and arguments[-1] not in {object, msgspec.Raw}:
         return arguments[-1]
     return None
+
+
+def _is_annotated(option: object) -> bool:
+    return typing.get_origin(option) is typing.Annotated
+
+
+def _got(value: object, says: str) -> str:
+    """Tell what a value is that does not speak for itself: of an array in its place, how long."""
+    if isinstance(value, str | int | float):
+        return ""
+    if isinstance(value, list) and "an array" in says:
+        return f", not of {len(value)}"
+    return f", not {_kind(value)}"
 
 
 def _kind(value: object) -> str:

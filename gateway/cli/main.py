@@ -70,7 +70,7 @@ def build_parser(names: Sequence[str]) -> argparse.ArgumentParser:
             command.NAME,
             help=summary,
             description=summary,
-            epilog=textwrap.dedent(more).strip(),
+            epilog=textwrap.dedent(more).strip("\n"),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.configure(subparser)

@@ -1,13 +1,12 @@
 """The flags of `pushwire project limits`, and what they change."""
 
 import argparse
-import math
+import functools
 from typing import Final
 
 import msgspec
 
 from gateway.cli.terminal import Terminal
-from router.model.errors import ErrorCode, PushError
 from router.model.limits import ProjectLimits
 
 _UNSET: Final = "default"
@@ -20,22 +19,16 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     for name in _NAMES:
         flag = "--" + name.replace("_", "-")
         text = f"0: no limit; {_UNSET}: as the gateway's settings say"
-        parser.add_argument(flag, type=_number, metavar="N", help=text)
+        read = functools.partial(_number, name)
+        parser.add_argument(flag, type=read, metavar="N", help=text)
 
 
 def changed(limits: ProjectLimits, args: argparse.Namespace) -> ProjectLimits:
-    """Give the limits with what the flags change.
-
-    Raises:
-        PushError: a number is beyond what is accepted.
-    """
+    """Give the limits with what the flags change."""
     given = {name: value for name in _NAMES if (value := getattr(args, name)) is not None}
     found = {**msgspec.structs.asdict(limits), **given}
     wanted = {name: None if value == _UNSET else value for name, value in found.items()}
-    try:
-        return msgspec.convert(wanted, ProjectLimits)
-    except msgspec.ValidationError as error:
-        raise PushError(ErrorCode.INVALID_ARGUMENT, str(error)) from error
+    return msgspec.convert(wanted, ProjectLimits)
 
 
 def show(limits: ProjectLimits, *, as_json: bool) -> None:
@@ -48,10 +41,20 @@ def show(limits: ProjectLimits, *, as_json: bool) -> None:
     Terminal().pairs(pairs)
 
 
-def _number(text: str) -> float | str:
+def _number(name: str, text: str) -> float | str:
     if text == _UNSET:
         return text
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
+    try:
+        value = float(text)
+        msgspec.convert({name: value}, ProjectLimits)
+    except ValueError:  # msgspec's too: nan, and what is out of range
+        accepted = f"{_accepted(name)}, or {_UNSET}"
+        raise argparse.ArgumentTypeError(f"takes {accepted}, not {text!r}") from None
     return value
+
+
+def _accepted(name: str) -> str:
+    """Tell in words what the type of a limit takes."""
+    (field,) = (one for one in msgspec.structs.fields(ProjectLimits) if one.name == name)
+    schema = msgspec.json.schema(field.type)
+    return str(next(one["description"] for one in schema["anyOf"] if "description" in one))

@@ -22,21 +22,26 @@ MAX_BYTES: Final = 262_144
 _PAGE: Final = 50
 _MOST: Final = 100
 _LIMIT: Final = re.compile(r"[1-9][0-9]?|100")
-_ACCEPTED: Final = "must be 1 to 128 characters of a-z, A-Z, 0-9, -, _, ., ~ and %"
-_Tokens = list[Annotated[str, Meta(max_length=256)]]
+_NAME: Final = "1 to 128 characters of a-z, A-Z, 0-9, -, _, ., ~ and %"
+_ACCEPTED: Final = f"must be {_NAME}"
+_Tokens = list[Annotated[str, Meta(max_length=256, description="a token")]]
 
 
 class NewGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A group to make, of the devices that these tokens are of."""
 
-    group: Annotated[str, Meta(description="1 to 128 characters of a-z, A-Z, 0-9, -_.~%")]
-    tokens: Annotated[_Tokens, Meta(max_length=1000, description="up to 1000 tokens")] = []
+    group: Annotated[str, Meta(description=_NAME)]
+    tokens: Annotated[
+        _Tokens, Meta(max_length=1000, description="an array of up to 1000 tokens")
+    ] = []
 
 
 class GroupTokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose membership changes."""
 
-    tokens: Annotated[_Tokens, Meta(min_length=1, max_length=1000, description="1 to 1000 tokens")]
+    tokens: Annotated[
+        _Tokens, Meta(min_length=1, max_length=1000, description="an array of 1 to 1000 tokens")
+    ]
 
 
 class MemberResult(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -29,7 +29,7 @@ class InstanceTokens(msgspec.Struct, forbid_unknown_fields=True):
 
     to: str
     registration_tokens: Annotated[
-        list[str], Meta(min_length=1, max_length=1000, description="up to 1000 tokens")
+        list[str], Meta(min_length=1, max_length=1000, description="an array of 1 to 1000 tokens")
     ]
 
 

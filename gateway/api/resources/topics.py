@@ -29,8 +29,8 @@ class Tokens(msgspec.Struct, forbid_unknown_fields=True):
     """Whose subscriptions change."""
 
     tokens: Annotated[
-        list[Annotated[str, Meta(max_length=256)]],
-        Meta(min_length=1, max_length=1000, description="up to 1000 tokens"),
+        list[Annotated[str, Meta(max_length=256, description="a token")]],
+        Meta(min_length=1, max_length=1000, description="an array of 1 to 1000 tokens"),
     ]
 
 

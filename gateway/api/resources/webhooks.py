@@ -19,16 +19,16 @@ from router.model.webhook import Health, Kind, Webhook
 _DAY_S: Final = 86_400
 Events = Annotated[
     list[
-        Annotated[Kind, Meta(description="message.receipts, device.message, device.unregistered")]
+        Annotated[Kind, Meta(description="message.receipts, device.message or device.unregistered")]
     ],
-    Meta(description="what it wants to hear of; empty or missing: everything"),
+    Meta(description="an array of what it wants to hear of; empty or missing: everything"),
 ]
 
 
 class NewWebhook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A webhook to make; without a secret it gets a new one."""
 
-    url: Annotated[str, Meta(description="http or https URL of the endpoint")]
+    url: Annotated[str, Meta(description="an http or https URL with a host")]
     events: Events | None = None
     secret: Annotated[str, Meta(description="whsec_ and 24 to 64 bytes in base64")] | None = None
 

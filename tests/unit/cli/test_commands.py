@@ -4,6 +4,7 @@ import contextlib
 import io
 import resource
 import socket
+import textwrap
 
 import pytest
 
@@ -16,7 +17,9 @@ _EXPECTED = {
     "api",
     "demo",
     "device",
+    "dlq",
     "doctor",
+    "export",
     "group",
     "loadtest",
     "message",
@@ -45,6 +48,7 @@ def test_help_says_what_it_does_and_gives_an_example(name: str) -> None:
         build_parser([name]).parse_args([name, "--help"])
     assert ended.value.code == 0
     assert summary.split(":")[0] in out.getvalue()
+    assert textwrap.dedent(more).strip("\n") in out.getvalue()
 
 
 @pytest.mark.parametrize("words", [["run", "steady", "--devices", "5"], ["--help"]])
