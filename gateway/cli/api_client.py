@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -84,7 +85,7 @@ class ApiClient:
         Raises:
             PushError: there is no such message, or the API is away.
         """
-        body = await self._call("GET", f"/messages/{message_id}", None)
+        body = await self._call("GET", f"/messages/{quote(message_id, safe='')}", None)
         return msgspec.json.decode(body, type=Status), msgspec.json.decode(body)
 
     async def make_webhook(self, url: str) -> str:
@@ -145,8 +146,18 @@ def add_api_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def api_url(settings: Settings, given: str) -> str:
-    """Give the URL of the API: as given, else of the `serve` that runs, else of the settings."""
+    """Give the URL of the API: as given, else of the `serve` that runs, else of the settings.
+
+    Raises:
+        PushError: what is given is no URL.
+    """
     if given:
+        if not given.startswith(("http://", "https://")):
+            raise PushError(
+                ErrorCode.INVALID_ARGUMENT,
+                "--api-url or PUSHWIRE_API_URL takes a URL such as http://127.0.0.1:8080, "
+                f"not {given!r}",
+            )
         return given.rstrip("/")
     running = running_endpoints(settings.data_dir)
     return running.api if running else f"http://{settings.host}:{settings.api_port}"
@@ -157,7 +168,7 @@ async def api_client(args: argparse.Namespace, settings: Settings) -> AsyncItera
     """Make a client of what the arguments say.
 
     Raises:
-        PushError: the project or its key is missing.
+        PushError: the project or its key is missing, or the address is no URL.
     """
     for name in ("project", "api_key"):
         if not getattr(args, name):

@@ -6,6 +6,7 @@ it is used; the connection is made to the very address that was checked.
 """
 
 import ipaddress
+import re
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -16,6 +17,8 @@ _ACCEPTED: Final = "an http or https URL with a host, without user and fragment"
 _PUBLIC: Final = (
     "a public address: private and loopback ones take the setting callback_allow_private"
 )
+_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+"""RFC 1035, section 2.3.4; underscores are no part of host names, and in use."""
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _SITE_LOCAL: Final = ipaddress.IPv6Network("fec0::/10")
 
@@ -29,11 +32,11 @@ def url_violation(url: str, *, allow_private: bool) -> FieldViolation | None:
         return FieldViolation("url", _ACCEPTED)
     plain = len(url) <= MAX_URL_CHARS and url.isascii() and url.isprintable() and " " not in url
     fits = plain and parts.scheme in {"http", "https"} and host and port != 0
-    if not fits or "@" in parts.netloc or "#" in url or "%" in host or "\\" in url:
+    name = host.removesuffix(".")
+    if not fits or "@" in parts.netloc or "#" in url or "\\" in url or not _is_host(name):
         return FieldViolation("url", _ACCEPTED)
     if allow_private:
         return None
-    name = host.rstrip(".")
     if name == "localhost" or name.endswith(".localhost") or _is_refused_literal(name):
         return FieldViolation("url", _PUBLIC)
     return None
@@ -75,6 +78,17 @@ def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     if address in _NAT64 or int(address) >> 32 == 0:
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     return None
+
+
+def _is_host(name: str) -> bool:
+    """Tell whether there can be such a name, or such an IPv6 address."""
+    if ":" not in name:
+        return _NAME.fullmatch(name) is not None
+    try:
+        ipaddress.IPv6Address(name)
+    except ValueError:
+        return False
+    return "%" not in name
 
 
 def _is_refused_literal(host: str) -> bool:

@@ -219,7 +219,7 @@ async def test_a_directory_that_cannot_be_written_is_tried_again(
 
         async def failing() -> bool:
             failure = (await stage.exports.standing()).failure
-            return failure is not None and failure.reason.startswith("cannot write: ")
+            return failure is not None and failure.reason.startswith("cannot write to ")
 
         found: bool = await eventually(failing)
         assert found

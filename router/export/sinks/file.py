@@ -68,7 +68,8 @@ class DirectorySink:
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._write, file)
         except OSError as error:
-            raise SinkError(f"cannot write: {error.strerror or error}") from error
+            reason = error.strerror or error
+            raise SinkError(f"cannot write to {self._directory}: {reason}") from error
 
     def _write(self, file: File) -> None:
         final = self._directory / file.name

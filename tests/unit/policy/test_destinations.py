@@ -49,6 +49,8 @@ def test_carrying_an_address_in_ipv6_changes_nothing(address: ipaddress.IPv4Addr
         "https://[2606:4700::1111]/hook",
         "https://127-0-0-1.example.com/",
         "https://123.example.com/",
+        "https://my_hooks.example.com./",
+        f"https://{'a' * 63}.example.com/",
     ],
 )
 def test_a_url_that_may_be_set(url: str) -> None:
@@ -74,6 +76,13 @@ def test_a_url_that_may_be_set(url: str) -> None:
         "https://hooks.example.com\\@127.0.0.1/",
         "https://h%6foks.example.com/",
         "https://hööks.example.com/",
+        "https://hooks..example.com/",
+        "https://.example.com/",
+        "https://hooks.example.com../",
+        "https://.../",
+        f"https://{'a' * 64}.example.com/",
+        f"https://{'a.' * 130}com/",
+        "https://[fe80::1%25eth0]/",
         "https://hooks.example.com/" + "a" * 2100,
     ],
 )
