@@ -14,8 +14,10 @@ BAD_REQUEST: Final = "type.googleapis.com/google.rpc.BadRequest"
 QUOTA_FAILURE: Final = "type.googleapis.com/google.rpc.QuotaFailure"
 RETRY_INFO: Final = "type.googleapis.com/google.rpc.RetryInfo"
 INTERNAL_TEXT: Final = "Something broke in the gateway; it was logged. Try again."
-_DEFAULT_RETRY_S: Final = 1.0
-_RETRY_LATER: Final = frozenset({ErrorCode.QUOTA_EXCEEDED, ErrorCode.UNAVAILABLE})
+_RETRY_LATER: Final = {ErrorCode.QUOTA_EXCEEDED: 60.0, ErrorCode.UNAVAILABLE: 1.0}
+"""What is repeated, and after how many seconds where the error does not say: room under a limit of
+number comes when somebody makes it.
+"""
 
 
 class MethodNotAllowedError(PushError):
@@ -111,8 +113,8 @@ def headers(error: PushError) -> dict[str, str]:
     if isinstance(error, MethodNotAllowedError):
         return {"Allow": ", ".join(error.allowed)}
     wait = error.retry_after_s
-    if wait is None and error.code in _RETRY_LATER:
-        wait = _DEFAULT_RETRY_S
+    if wait is None:
+        wait = _RETRY_LATER.get(error.code)
     if wait is None:
         return {}
     found = {"Retry-After": str(_whole(wait))}

@@ -96,6 +96,7 @@ async def test_a_project_has_ten_webhooks_at_the_most(api: Api) -> None:
             tasks.create_task(made(api))
     answer = await api.call("POST", "webhooks", {"url": "https://x.test"}, key=api.key)
     assert answer.status == 429
+    assert answer.headers["Retry-After"] == "60"  # not soon: it takes somebody who deletes one
 
 
 @pytest.mark.parametrize("path", ["webhooks", "deadLetters"])
