@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -109,6 +110,29 @@ async def test_messages_to_users_and_groups_are_listed_once(api: Api) -> None:
     assert names(await listed(api, "target=group:family")) == [family]
     assert names(await listed(api, "state=done")) == []
     assert names(await listed(api, f"target={token}")) == []
+
+
+async def test_an_entry_says_of_its_message_what_the_status_says(api: Api) -> None:
+    device = await of_user(api, "anna")
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    options = {"collapse_key": "k", "fcm_options": {"analytics_label": "sale"}}
+    for message in (
+        {"token": device["token"], **options},
+        {"token": device["token"], "send_at": later},
+        {"topic": "news", "filter": {"language": "de"}, **options},
+        {"condition": "'a' in topics && 'b' in topics", "send_at": later},
+        {"filter": {"platform": "ios"}},
+        {"user": "anna", **options},
+    ):
+        await sent(api, **message)
+    entries = (await listed(api)).json["messages"]
+    assert len(entries) == 6
+    for entry in entries:
+        status = (await api.call("GET", f"/v1/{entry['name']}", key=api.key)).json
+        if "device_id" in entry:
+            assert entry.pop("device_id") == device["device_id"]
+        del status["deliveries"], status["timeline"]
+        assert entry == status
 
 
 @pytest.mark.parametrize(

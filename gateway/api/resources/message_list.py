@@ -28,6 +28,7 @@ from router.model.ids import (
     partition_of_topic,
 )
 from router.model.project import Scope
+from router.model.selection import Filter
 from router.model.status import STATES, MessageStatus, rates
 from router.policy.limits import user_violation
 
@@ -54,6 +55,8 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
     counts: dict[str, int]
     device_id: str = ""
     topic: str = ""
+    condition: str = ""
+    filter: Filter | None = None
     user: str = ""
     group: str = ""
     rates: dict[str, float] | None = None
@@ -166,7 +169,7 @@ def _audience(kind: str, name: str) -> Audience | None:
 
 def _summary(found: MessageStatus, now_ms: int) -> Summary:
     counts = found.event_counts
-    audience = found.audience
+    audience, selection = found.audience, found.selection
     return Summary(
         name=f"projects/{found.project}/messages/{found.id}",
         state=found.shown_state(now_ms),
@@ -176,6 +179,8 @@ def _summary(found: MessageStatus, now_ms: int) -> Summary:
         counts=counts,
         device_id=found.device,
         topic=found.topic or "",
+        condition=selection.condition if selection is not None else "",
+        filter=selection.filter if selection is not None else None,
         user=audience.name if audience and audience.kind is AudienceKind.USER else "",
         group=audience.name if audience and audience.kind is AudienceKind.GROUP else "",
         rates=rates(counts) if found.counted else None,
