@@ -297,7 +297,7 @@ async def test_device_of_a_wrong_url_or_key_is_one_line(
 ) -> None:
     state = ("--state", str(tmp_path / "device.json"))
     for words, says in (
-        (("--api-url", "nowhere"), "'nowhere' is not a URL"),
+        (("--api-url", "nowhere"), "takes a URL such as http://127.0.0.1:8080, not 'nowhere'"),
         (("--api-url", gateway.api), "UNAUTHENTICATED"),
     ):
         code, out, err = await pushwire(
