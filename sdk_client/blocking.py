@@ -244,6 +244,14 @@ class BlockingDevice:
         """Get a new token: `Device.rotate_token`."""
         return self._thread.call(self._device.rotate_token(), None)
 
+    def take_push(self, payload: Mapping[str, object]) -> bool:
+        """Tell whether the app is to handle a push of the platform: `Device.take_push`."""
+        return self._thread.call(self._device.take_push(payload), None)
+
+    def set_bridge(self, bridge: Mapping[str, object] | None) -> None:
+        """Say where a bridge reaches the device: `Device.set_bridge`."""
+        self._thread.call(self._device.set_bridge(bridge), None)
+
     def set_user(self, user_token: str) -> None:
         """Say whose device it is: `Device.set_user`."""
         self._thread.call(self._device.set_user(user_token), None)

@@ -5,6 +5,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from sdk_client.api import Api, device_url_of
@@ -92,6 +93,13 @@ class Core:
         found = self.registration
         await self.api.change(found.device_id, found.credential, about)
 
+    async def set_bridge(self, bridge: Mapping[str, object] | None) -> None:
+        """Say where a bridge reaches the device, and keep that it was said."""
+        await self.change({"bridge": bridge})
+        found = self.registration
+        about = {**found.about, "bridge": bridge}
+        self.state.save(replace(found, about=about, bridge_said_at=time.time_ns() / 1e9))
+
     async def unregister(self) -> None:
         """End the registration."""
         found = self.registration
@@ -120,6 +128,14 @@ class Core:
         if self.session.holds(message_id):
             self.state.add(message_id)
             self._connection.carry_out(self.session.on_handled(message_id, _now()))
+
+    def take_push(self, message_id: str) -> bool:
+        """Keep that a message came another way, then ack it; False if it is known already."""
+        if self.session.holds(message_id) or message_id in self.state.seen:
+            return False
+        self.state.add(message_id)
+        self._connection.carry_out(self.session.on_pushed(message_id, _now()))
+        return True
 
     def refuse(self, message_id: str, reason: str, retry_after_s: float | None) -> None:
         """Ask for a message again."""

@@ -17,6 +17,8 @@ from sdk_client.state import StateFile
 from sdk_client.wire import Op
 
 _ABOUT: Final = About.__annotations__.keys()
+_ID_KEY: Final = "pushwire_id"
+"""What bridges put a message's id under."""
 
 
 class Device:
@@ -160,6 +162,40 @@ class Device:
             StateError: the state file cannot be written.
         """
         return await self._core.rotate_token()
+
+    async def take_push(self, payload: Mapping[str, object]) -> bool:
+        """Say that a push of the platform (APNs, FCM, Web Push) brought a message of the gateway.
+
+        The copy over the socket is then acked and not given to the loop, over restarts too. Call it
+        before anything is shown.
+
+        Args:
+            payload: as the platform gives it, with `pushwire_id` at its top or in its `data`.
+
+        Returns:
+            Whether the app is to handle it: False where the loop had it, or has it to come. True
+            for a payload that is not the gateway's.
+
+        Raises:
+            StateError: the state file cannot be written.
+        """
+        found = payload.get(_ID_KEY)
+        if found is None and isinstance(data := payload.get("data"), Mapping):
+            found = data.get(_ID_KEY)
+        return self._core.take_push(found) if isinstance(found, str) and found else True
+
+    async def set_bridge(self, bridge: Mapping[str, object] | None) -> None:
+        """Say where a bridge reaches the device now; None: nowhere any more.
+
+        Args:
+            bridge: `{"type": "apns", "token": …}`, `{"type": "fcm", "token": …}` or
+                `{"type": "webpush", "subscription": …}`.
+
+        Raises:
+            ApiError: the API refused it or could not be reached.
+            StateError: the state file cannot be written.
+        """
+        await self._core.set_bridge(bridge)
 
     async def set_user(self, user_token: str) -> None:
         """Say whose device it is, by a token that the app server signed: after a sign-in.

@@ -79,6 +79,17 @@ class Inbox:
             del self._acks[next(iter(self._acks))]
         return True
 
+    def pushed(self, message_id: str) -> bool:
+        """Take a message that came another way; False if the handler has it or was done with it.
+
+        A copy that comes over a connection is acked from then on, and goes to nobody.
+        """
+        if message_id in self._unhandled or message_id in self._seen:
+            return False
+        self._held.pop(message_id, None)
+        self._unhandled[message_id] = None
+        return self.handled(message_id)
+
     def nacked(self, message_id: str, reason: str, until: float | None) -> bool:
         """Note that the handler wants a message again; False if it did not have it."""
         if message_id not in self._unhandled:

@@ -1,5 +1,6 @@
 """Which registration a device has: the one that its state file holds, or a new one."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -9,6 +10,7 @@ from sdk_client.errors import ApiError
 from sdk_client.state import Registration, StateFile
 
 _UNKNOWN_DEVICE: Final = frozenset({401, 403, 404})
+_SAY_AGAIN_S: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +52,36 @@ async def _is_current(api: Api, state: StateFile, found: Registration, wish: Wis
     """
     changed = {key: value for key, value in wish.about.items() if found.about.get(key) != value}
     proof = {"user_token": wish.user_token} if wish.user_token else {}
-    if changed or proof:
+    again = {} if changed.keys() >= {"bridge"} else _bridge_again(found, wish)
+    if changed or proof or again:
         try:
-            await api.change(found.device_id, found.credential, {**changed, **proof})
+            await api.change(found.device_id, found.credential, {**changed, **proof, **again})
         except ApiError as error:
             if error.http_status in _UNKNOWN_DEVICE and "user" not in changed:
                 return False
-            if proof or not error.retryable:
+            if proof or (changed and not error.retryable):
                 raise
         else:
-            found = replace(found, about={**found.about, **changed})
+            said_at = _now() if again or "bridge" in changed else found.bridge_said_at
+            about = {**found.about, **changed}
+            found = replace(found, about=about, bridge_said_at=said_at)
     if wish.device_url:
         found = replace(found, device_url=wish.device_url)
     if found != state.registration:
         state.save(found)
     return True
+
+
+def _bridge_again(found: Registration, wish: Wish) -> dict[str, object]:
+    """Give the bridge where it is to be said again: the gateway forgets what nobody says."""
+    bridge = wish.about.get("bridge")
+    if not bridge or 0 <= _now() - found.bridge_said_at < _SAY_AGAIN_S:
+        return {}
+    return {"bridge": bridge}
+
+
+def _now() -> float:
+    return time.time_ns() / 1e9
 
 
 async def _register(api: Api, state: StateFile, wish: Wish) -> None:
@@ -80,5 +97,6 @@ async def _register(api: Api, state: StateFile, wish: Wish) -> None:
             credential=made.credential,
             device_url=wish.device_url or made.device_url,
             about=wish.about,
+            bridge_said_at=_now() if wish.about.get("bridge") else 0.0,
         )
     )

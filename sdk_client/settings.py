@@ -41,7 +41,8 @@ class About(TypedDict, total=False):
     attributes: Mapping[str, str]
     user: str
     """Whose device it is; the gateway takes it from app servers only: see `user_token`."""
-    bridge: Mapping[str, object]
+    bridge: Mapping[str, object] | None
+    """Where APNs, FCM or a push service reaches it: see `Device.set_bridge`."""
 
 
 class Spec(Settings, About, total=False):

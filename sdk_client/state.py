@@ -43,6 +43,8 @@ class Registration:
     """What the device said of itself."""
     void: bool = False
     """The gateway refused it for good: registering again makes a new one."""
+    bridge_said_at: float = 0.0
+    """When the gateway was last told of the bridge in `about`, seconds since the epoch."""
 
 
 class StateFile:
@@ -243,7 +245,13 @@ def _registration(found: object, where: Path) -> Registration | None:
     about = found.get("about")
     if not isinstance(about, dict):
         raise _corrupt(where, "`about` is not a map")
-    return Registration(**texts, about=about, void=found.get("void") is True)
+    said = found.get("bridge_said_at", 0.0)
+    return Registration(
+        **texts,
+        about=about,
+        void=found.get("void") is True,
+        bridge_said_at=said if isinstance(said, float) else 0.0,
+    )
 
 
 def _list(found: object, where: Path) -> list[object]:
