@@ -130,11 +130,11 @@ class Core:
             self._connection.carry_out(self.session.on_handled(message_id, _now()))
 
     def take_push(self, message_id: str) -> bool:
-        """Keep that a message came another way, then ack it; False if it is known already."""
+        """Keep that a message came another way; False if it is known already."""
         if self.session.holds(message_id) or message_id in self.state.seen:
             return False
         self.state.add(message_id)
-        self._connection.carry_out(self.session.on_pushed(message_id, _now()))
+        self.session.on_pushed(message_id)
         return True
 
     def refuse(self, message_id: str, reason: str, retry_after_s: float | None) -> None:

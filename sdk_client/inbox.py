@@ -79,16 +79,15 @@ class Inbox:
             del self._acks[next(iter(self._acks))]
         return True
 
-    def pushed(self, message_id: str) -> bool:
-        """Take a message that came another way; False if the handler has it or was done with it.
+    def pushed(self, message_id: str) -> None:
+        """Note that a message came another way, unless the handler has it.
 
-        A copy that comes over a connection is acked from then on, and goes to nobody.
+        Its ack waits for the copy that comes over a connection: an ack also says that everything
+        before that was heard, the notice of lost messages for one.
         """
-        if message_id in self._unhandled or message_id in self._seen:
-            return False
-        self._held.pop(message_id, None)
-        self._unhandled[message_id] = None
-        return self.handled(message_id)
+        if message_id not in self._unhandled:
+            self._held.pop(message_id, None)
+            self._seen.add(message_id)
 
     def nacked(self, message_id: str, reason: str, until: float | None) -> bool:
         """Note that the handler wants a message again; False if it did not have it."""

@@ -10,13 +10,13 @@ The signature, for whoever drives it (`sdk_client.connection`, the simulation):
     actions = session.on_timer(now)                     # `session.deadline` has come
     actions = session.on_handled(message_id, now)       # the handler is done: ack it
     actions = session.on_nacked(message_id, now, reason=…, retry_after_s=…)
-    actions = session.on_pushed(message_id, now)        # it came another way: ack it
+    session.on_pushed(message_id)                       # it came another way
     actions = session.on_event(message_id, event, now, at_ms=…, action=…)
     actions = session.request(ref, frame, now)          # answered by Settle(ref, error)
     actions = session.close(now)
 
 `now` is seconds on a monotonic clock. Every input returns the actions to carry out, in order
-(`sdk_client.events`, arguments: `sdk_client.options`). After each look at `deadline`: it may be due.
+(`sdk_client.events`; arguments: `sdk_client.options`). After each one look at `deadline`.
 
 Ids must be on disk BEFORE `on_handled` or `on_pushed` is called: the session acks them, and after a
 crash only `seen` keeps a repeat from the handler.
@@ -24,7 +24,7 @@ crash only `seen` keeps a repeat from the handler.
 Promises, as long as the driver keeps to this:
 - A message is delivered to the handler once. A repeat of what the handler has is ignored; a repeat
   of what it is done with is acked again. Only a nack brings a message back.
-- An ack leaves only after `on_handled` or `on_pushed`.
+- An ack leaves only after `on_handled`; after `on_pushed`, when the message comes.
 - Messages are delivered in the order in which the gateway sends them.
 - Nothing grows without a bound (`Options`).
 """
@@ -296,9 +296,9 @@ class Session:
         """Ack a message that the handler is done with, and whose id is on disk."""
         return self._resume(now) if self._inbox.handled(message_id) else ()
 
-    def on_pushed(self, message_id: str, now: float) -> Sequence[Action]:
-        """Ack a message that came by a push of the platform, and whose id is on disk."""
-        return self._resume(now) if self._inbox.pushed(message_id) else ()
+    def on_pushed(self, message_id: str) -> None:
+        """Take a message that came by a push of the platform, and whose id is on disk."""
+        self._inbox.pushed(message_id)
 
     def on_nacked(
         self, message_id: str, now: float, *, reason: str = "", retry_after_s: float | None = None

@@ -1,7 +1,7 @@
 """Planted defects: each was made before, somewhere, and must not get past the checks."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from typing_extensions import override
@@ -9,16 +9,17 @@ from typing_extensions import override
 from gateway.shard.events import Action
 from gateway.shard.session import Session as ShardSession
 from router.model.hint import Deliver, Hint
-from router.model.ids import DeviceId, ShardId
+from router.model.ids import DeviceId, MessageId, ShardId
 from router.model.mailbox import Ack, Attached, Pending, Window
 from router.model.receipt import Event
+from router.store.bridge_jobs import Taken
 from sdk_client.events import Action as SdkAction
 from sdk_client.inbox import Inbox
 from sdk_client.session import Session as SdkSession
 from sdk_client.wire import MessageFrame
 from tests.simulation.context import Parts
 from tests.support.mailbox_model import MailboxModel
-from tests.support.mailbox_state import Box, Waiting
+from tests.support.mailbox_state import Box, Record, Waiting
 
 _FOREVER_MS: Final = 2**50
 
@@ -218,6 +219,34 @@ class HoldsTooMuch(MailboxModel):
             super()._finish(device, waiting, event, now_ms, detail)
 
 
+class BridgesWhatEnded(MailboxModel):
+    """Gives a bridge what was acked meanwhile."""
+
+    @override
+    def _stands(self, message: MessageId, record: Record) -> bool:
+        return Event.BRIDGED not in record.events
+
+
+class LosesJobsOfTheDead(MailboxModel):
+    """Takes a job that was given out for one that is done."""
+
+    @override
+    async def take(self, *args: Any) -> Taken:
+        taken = await super().take(*args)
+        for job in taken.jobs:
+            del self.timers["bridge", job.kept]
+        return taken
+
+
+class WritesWhatIsForBridges(MailboxModel):
+    """Puts into the mailbox what a bridge alone may carry."""
+
+    @override
+    def _enter(self, message: MessageId, record: Record, box: Box, now_ms: int) -> None:
+        record.policy = record.policy.replace("o", "0")
+        super()._enter(message, record, box, now_ms)
+
+
 _SHARD: Final = (ForgetsGaps, IgnoresItsWindow, IgnoresExpiry, HearsOldHints, WritesToTheSlow)
 _SDK: Final = (DoesNotDedupe, AcksTooEarly, LosesAcks)
 _STORE: Final = (
@@ -229,6 +258,9 @@ _STORE: Final = (
     ReadsBackwards,
     TellsOfDropsOnce,
     HoldsTooMuch,
+    BridgesWhatEnded,
+    LosesJobsOfTheDead,
+    WritesWhatIsForBridges,
 )
 
 CANARIES: Final = [

@@ -96,6 +96,11 @@ class Checks:
         if event is Event.DELIVERED and (device, message) not in self._done_by:
             self._fail(f"{message} counts as delivered, and no handler was done with it")
 
+    def on_job(self, message: MessageId) -> None:
+        """Take it that a bridge is given a message."""
+        if is_done(self.states.get(message)):
+            self._fail(f"{message} is given to a bridge after its end")
+
     # The app server.
 
     def on_accepted(self, message: MessageId, data: Mapping[str, str], key: str) -> None:
@@ -114,6 +119,8 @@ class Checks:
         """Take it that a shard writes a message to a socket, though its buffer was full or not."""
         if full:
             self._fail(f"{session} writes {message} into a full buffer")
+        if self._mailboxes.is_for_bridges_alone(MessageId(message)):
+            self._fail(f"{session} writes {message}, which a bridge alone may carry")
         now_only = expires_ms == accepted_ms
         until_ms = expires_ms + LIVE_GRACE_MS if now_only else expires_ms - 1
         if self._now_ms() > until_ms:
@@ -176,5 +183,5 @@ class Checks:
         return [
             f"{self._names[message]} ({state.value if state else 'nothing'})"
             for message, state in self.states.items()
-            if not is_done(state)
+            if not is_done(state) and not self._mailboxes.ended_without_a_mailbox(message)
         ]

@@ -69,6 +69,11 @@ class Installation:
         """The newest process that is not over."""
         return next((each for each in reversed(self.processes) if each.alive), None)
 
+    def on_push(self, frame: bytes) -> None:
+        """Take a push of the platform; one that finds no app running is lost."""
+        if (process := self.running) is not None:
+            process.on_push(frame)
+
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Start the app, with what is on disk."""
         self.processes.append(AppProcess(self, self.state, len(self.processes)))
@@ -209,6 +214,21 @@ class AppProcess:
     def _lost(self, code: int, reason: str) -> None:
         self._context.note(self.name, f"lost its socket: {code} {reason}".rstrip())
         self.carry_out(self.session.on_lost(code, reason, self._context.now()))
+
+    def on_push(self, frame: bytes) -> None:
+        """Do what `Device.take_push` does, and handle what is news."""
+        message = wire.parse(wire.decode(frame))
+        assert isinstance(message, wire.MessageFrame)
+        if self.session.holds(message.id) or message.id in self._state.seen:
+            return
+        context, name = self._context, self._installation.name
+        self._state.add(message.id)
+        context.note(self.name, f"handles the push of {message.id}")
+        context.checks.on_handler(
+            Given(name, self.name, self.alone, 0, self._nacks[message.id]), message
+        )
+        context.checks.on_done(name, self._saved_as, message.id)
+        self.session.on_pushed(message.id)
 
     # What the session asks.
 

@@ -32,6 +32,9 @@ class Faults:
     """The connection is lost behind the command, which is sent again."""
     handler_nacks: float = 0.0
     handler_stuck: float = 0.0
+    bridge_fails: float = 0.0
+    """The provider does not take it: now, or at all."""
+    push_lost: float = 0.0
 
     # Each second, in the whole world.
     cuts: float = 0.0
@@ -50,6 +53,7 @@ class Faults:
     """The store is slow for one shard."""
     pauses_of_worker: float = 0.0
     rotations: float = 0.0
+    deaths_of_bridges: float = 0.0
 
     def calm(self) -> None:
         """End all faults; what is on its way arrives soon."""
@@ -71,6 +75,7 @@ RATES: Final = (
     "stalls_of_shards",
     "pauses_of_worker",
     "rotations",
+    "deaths_of_bridges",
 )
 
 
@@ -100,6 +105,9 @@ def draw(rng: Random) -> Faults:
         stalls_of_shards=_some(rng, 0.3),
         pauses_of_worker=_some(rng, 0.2),
         rotations=_some(rng, 0.1),
+        bridge_fails=_some(rng, 0.6),
+        push_lost=_some(rng, 0.5),
+        deaths_of_bridges=_some(rng, 0.3),
     )
 
 

@@ -7,19 +7,23 @@ from typing import Final, cast
 import msgspec
 
 from router.binding import Bindings
+from router.bridge_terms import BridgeTerms
+from router.bridges import discover
 from router.contacts import Contacts
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import DeviceId, MessageId, Partition, partition_of
-from router.model.message import Message, Priority
+from router.model.message import BridgeMode, BridgePolicy, Message, Priority
 from router.redelivery import Redelivery
 from router.registration import DeviceSpec, Registered, Registration
 from router.routing import Routing
 from router.send import Sender
+from router.store.bridge_jobs import BridgeJobs
 from router.store.inbox import Inboxes
 from router.store.leases import Leases
 from router.store.mailbox import Mailboxes
 from router.store.members import Members
-from router.store.timers import Timers
+from router.store.timers import BRIDGE, Timers
+from tests.simulation.bridge_side import Everybody
 from tests.simulation.context import PROJECT, Context
 from tests.simulation.store import (
     InboxPort,
@@ -32,6 +36,11 @@ from tests.simulation.store import (
 
 LONG_MS: Final = 3_600_000
 _POLL_S: Final = 0.25
+_BRIDGE_AFTER_MS: Final = 1_500
+_POLICIES: Final = (
+    *(BridgePolicy(), BridgePolicy(), BridgePolicy(after_s=0), BridgePolicy(after_s=3)),
+    *(BridgePolicy(BridgeMode.ONLY), BridgePolicy(BridgeMode.NEVER)),
+)
 
 
 class NoContacts:
@@ -52,7 +61,8 @@ class AppServer:
         self._tasks = tasks
         mailboxes, routing = _stages(context, server, "api")
         entropy, now_ms = context.entropy, context.now_ms
-        self._sender = Sender(mailboxes, routing, context.metrics, now_ms, entropy)
+        terms = BridgeTerms(discover(), Everybody(), _BRIDGE_AFTER_MS)
+        self._sender = Sender(mailboxes, routing, context.metrics, now_ms, entropy, terms=terms)
         # No device of the simulation has a user: no list is asked for.
         bindings = Bindings(cast("Members", mailboxes), now_ms, entropy)
         contacts = cast("Contacts", NoContacts())
@@ -76,7 +86,7 @@ class AppServer:
         message = self._message(device)
         if lasting:
             message = msgspec.structs.replace(
-                message, ttl_ms=LONG_MS, collapse_key="", send_at_ms=None
+                message, ttl_ms=LONG_MS, collapse_key="", send_at_ms=None, bridge=BridgePolicy()
             )
         self._begin(self._send(message, self._sent))
 
@@ -94,6 +104,7 @@ class AppServer:
             collapse_key=rng.choice(["", "", "", "", "a", "b"]),
             priority=rng.choice(list(Priority)),
             send_at_ms=now_ms + rng.choice([500, 6_000]) if rng.random() < 0.1 else None,
+            bridge=rng.choice(_POLICIES),
         )
 
     async def _send(self, message: Message, number: int) -> None:
@@ -161,8 +172,13 @@ class Worker:
             routing,
             context.metrics,
             context.now_ms,
+            {BRIDGE: self._queue},
         )
+        self._mailboxes = mailboxes
         self.paused_until = 0.0
+
+    async def _queue(self, subject: str, now_ms: int) -> None:
+        await cast("BridgeJobs", self._mailboxes).ready(subject, now_ms)
 
     async def run(self) -> None:
         context = self._context

@@ -28,7 +28,7 @@ CHUNKS: Final = (
 REACHED: Final = {
     # Events of messages.
     *("accepted", "scheduled", "sent", "delivered", "displayed", "nacked", "upstream"),
-    *("expired", "collapsed", "dropped", "cancelled"),
+    *("expired", "collapsed", "dropped", "cancelled", "bridged", "failed"),
     # How connections begin and end.
     *("connects ok", "connects store_away", "connects overtaken"),
     *("disconnects lost", "disconnects client_close", "disconnects shutdown"),

@@ -9,6 +9,7 @@ from gateway.shard.dialects import discover
 from router.model.ids import DeviceId
 from sdk_client.state import Registration
 from sdk_client.wire import SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK
+from tests.simulation.bridge_side import BridgeProcess, contact
 from tests.simulation.context import PROJECT, Context
 from tests.simulation.device_side import AppProcess, Installation
 from tests.simulation.faults import RATES, Faults
@@ -36,6 +37,7 @@ class World:
         self._dialects = discover()
         self._installations: list[Installation] = []
         self._workers: list[Worker] = []
+        self._bridges: list[BridgeProcess] = []
         self._shards: list[ShardProcess] = []
         self._sockets: list[Socket] = []
         self._numbers = 0
@@ -61,6 +63,8 @@ class World:
         for name in ("worker-1", "worker-2"):
             self._workers.append(Worker(context, self._server, devices, name))
             self._tasks.create_task(self._workers[-1].run())
+        for _ in range(2):
+            self._start_bridges()
         context.faults = faults
         await self._trouble()
         self._calm()
@@ -73,6 +77,9 @@ class World:
             "http://sim", PROJECT, registered.device_id, registered.token, registered.credential
         )
         installation = Installation(self.context, self, registration)
+        if self.context.happens(0.6):
+            here = contact(self.context.now_ms())
+            self.context.mailboxes.set_contact(registered.device_id, here)
         self._installations.append(installation)
         installation.start(self._tasks)
 
@@ -181,6 +188,25 @@ class World:
     def _pauses_of_worker(self) -> None:
         worker = self.context.rng.choice(self._workers)
         worker.paused_until = self.context.now() + self.context.rng.uniform(1, 15)
+
+    def _start_bridges(self) -> None:
+        devices = [DeviceId(each.name) for each in self._installations]
+        number = len(self._bridges) + 1
+        self._bridges.append(
+            BridgeProcess(self.context, self._server, devices, self._push, self._tasks, number)
+        )
+
+    def _deaths_of_bridges(self) -> None:
+        self.context.rng.choice(self._bridges[-2:]).kill()
+        self._start_bridges()
+
+    def _push(self, device: DeviceId, frame: bytes) -> None:
+        """Bring a push of the platform to a device, or lose it."""
+        context = self.context
+        if not context.happens(context.faults.push_lost):
+            installation = next(each for each in self._installations if each.name == device)
+            delay_s = context.rng.uniform(0, 2 * context.drawn.net_delay_s)
+            context.loop.call_later(delay_s, installation.on_push, frame)
 
     def _rotations(self) -> None:
         self._app_server.rotate(DeviceId(self._any_device().name))

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     invariant,
     rule,
     run_state_machine_as_test,
@@ -35,10 +34,13 @@ from router.model.mailbox import Ack, Attached, Envelope
 from router.model.receipt import ENGAGEMENT, Event, Receipt
 from router.policy.delivery import replay
 from router.store import keys
+from router.store.bridge_jobs import BridgeJobs
 from router.store.connection import Store, StoreOptions
+from router.store.leases import Leases
 from router.store.mailbox import Mailboxes
 from router.store.messages import Messages
 from router.store.outbox import Outbox
+from tests.store.bridge_rules import POLICIES, TERMS, WORKER, BridgeRules, bridges
 from tests.support.mailbox_model import MailboxModel
 from tests.support.valkey import make_store
 
@@ -67,7 +69,7 @@ def _timeless(result: object) -> object:
     return result
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(BridgeRules):
     """Three devices, one project, one clock."""
 
     def __init__(self, url: str) -> None:
@@ -76,6 +78,8 @@ class Machine(RuleBasedStateMachine):
         self.stack = AsyncExitStack()
         self.store = self.runner.run(self._open(url))
         self.real = Mailboxes(self.store)
+        self.jobs = BridgeJobs(self.store)
+        self.project, self.devices, self.held = PROJECT, DEVICES, []
         self.messages = Messages(self.store)
         self.model = MailboxModel(max_pending=CAP, ack_timeout_ms=ACK_TIMEOUT_MS)
         self.events: dict[str, list[Receipt]] = {partition: [] for partition in PARTITIONS}
@@ -95,6 +99,7 @@ class Machine(RuleBasedStateMachine):
         self.outbox = Outbox(store)
         for partition in PARTITIONS:
             await self.outbox.take_over(partition, "machine")
+            assert await Leases(store).partition_acquire(partition, WORKER, 3_600_000)
         return store
 
     @override
@@ -102,11 +107,19 @@ class Machine(RuleBasedStateMachine):
         self.runner.run(self.stack.aclose())
         self.runner.close()
 
+    @override
     def both(self, step: Callable[[Any], Awaitable[T]]) -> T:
+        return self._on(self.real, step)
+
+    @override
+    def on_both(self, step: Callable[[Any], Awaitable[T]]) -> T:
+        return self._on(self.jobs, step)
+
+    def _on(self, functions: Mailboxes | BridgeJobs, step: Callable[[Any], Awaitable[T]]) -> T:
         """Do one step on the real functions and on the model; the results must agree."""
 
         async def run() -> tuple[T, T]:
-            return await step(self.real), await step(self.model)
+            return await step(functions), await step(self.model)
 
         real, model = self.runner.run(run())
         assert _timeless(real) == _timeless(model)
@@ -122,10 +135,11 @@ class Machine(RuleBasedStateMachine):
     def time_passes(self, ms: int) -> None:
         self.now += ms
 
-    @rule(device=devices)
-    def register(self, device: DeviceId) -> None:
+    @rule(device=devices, bridge=bridges)
+    def register(self, device: DeviceId, bridge: str = "") -> None:
         new = Device(device, PROJECT, "python", attributes={"a": "b"}, user="u")
-        self.both(lambda m: m.register(new, self.nonces[device], "h" * 64, self.now))
+        nonce, contact = self.nonces[device], self.contact(bridge)
+        self.both(lambda m: m.register(new, nonce, "h" * 64, self.now, contact))
         self.both(lambda m: m.device(device))
 
     @rule(device=devices, project=st.sampled_from([PROJECT, PROJECT, STRANGER]))
@@ -151,8 +165,9 @@ class Machine(RuleBasedStateMachine):
         key=st.sampled_from(["", "", "", "i", "j"]),
         digest=st.sampled_from("de"),
         wrong=st.sampled_from(["", "", "", "", "", "nonce", "project"]),
+        terms=TERMS,
     )
-    def enqueue(
+    def enqueue(  # noqa: PLR0917 - what a message may have
         self,
         device: DeviceId,
         ttl: int,
@@ -161,6 +176,7 @@ class Machine(RuleBasedStateMachine):
         key: str,
         digest: str,
         wrong: str,
+        terms: dict[str, Any],
     ) -> None:
         self.made += 1
         partition = partition_of(device)
@@ -177,6 +193,7 @@ class Machine(RuleBasedStateMachine):
             send_at_ms=self.now + delay if delay else 0,
             idempotency_key=key,
             idempotency_digest=digest,
+            **terms,
         )
         self.envelopes.append(envelope)
         self.offer(envelope)
@@ -185,8 +202,9 @@ class Machine(RuleBasedStateMachine):
         ttl=st.sampled_from([0, 50, 100_000, 100_000]),
         collapse=st.sampled_from(["", "", "k"]),
         proof=st.sampled_from(["u:u", "u:u", "u:u", "ca", "ca:1", "u:other", "n:u", "z" * 16]),
+        policy=st.sampled_from(POLICIES),
     )
-    def cast(self, ttl: int, collapse: str, proof: str) -> None:
+    def cast(self, ttl: int, collapse: str, proof: str, policy: str) -> None:
         """Offer the copies of a message to a user, or to a group, to each device."""
         self.made += 1
         message = new_cast_id(Partition("07"), self.now, self.made.to_bytes(10, "big"))
@@ -201,6 +219,7 @@ class Machine(RuleBasedStateMachine):
                 now_ms=self.now,
                 expires_ms=self.now + ttl,
                 collapse_key=collapse,
+                bridge=policy,
             )
             self.envelopes.append(envelope)
             self.offer(envelope)
@@ -326,6 +345,8 @@ class Machine(RuleBasedStateMachine):
             self.both(lambda m: m.expire(device, self.now))
         elif kind == "topics":
             self.both(lambda m: m.remind(device, self.now))
+        elif kind == "bridge":
+            self.bridge_timer(subject)
         elif kind == "lapse":
             self.both(lambda m: m.lapse(message, self.now))
         else:
@@ -365,7 +386,7 @@ class Machine(RuleBasedStateMachine):
 
     @staticmethod
     def _partition(kind: str, subject: str) -> str:
-        if kind in {"send", "lapse"}:
+        if kind in {"send", "lapse", "bridge"}:
             return partition_of_message(MessageId(subject))
         return partition_of(DeviceId(subject))
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from router.model.device import Device
+from router.model.device import NO_CONTACT, Contact, Device
 from router.model.hint import Route
 from router.model.ids import DeviceId, MessageId, ProjectId, ShardId, kept_as, told_as
 from router.model.mailbox import (
@@ -23,9 +23,10 @@ from router.model.mailbox import (
 )
 from router.model.receipt import TERMINAL, Event, Receipt
 from router.model.selection import Profile
-from router.model.status import MessageStatus, TimelineEntry, furthest, in_order
+from router.model.status import MessageStatus
 from router.model.topic import Standing
-from tests.support.mailbox_state import Box, MailboxState, Record
+from tests.support.bridge_model import BridgeModel
+from tests.support.mailbox_state import Box, Record
 
 _LATE_MS = 60_000
 
@@ -34,16 +35,24 @@ def _kept(device: DeviceId, acks: Sequence[Ack]) -> list[Ack]:
     return [Ack(kept_as(ack.message, device), ack.seq, ack.sent_ms) for ack in acks]
 
 
-class MailboxModel(MailboxState):
+class MailboxModel(BridgeModel):
     """The transitions."""
 
     # Registrations
 
-    async def register(self, device: Device, nonce: str, credential_hash: str, now_ms: int) -> bool:
+    async def register(
+        self,
+        device: Device,
+        nonce: str,
+        credential_hash: str,
+        now_ms: int,
+        bridge: Contact | None = None,
+    ) -> bool:
         if (box := self._boxes.get(device.id)) is not None:
             return box.nonce == nonce and box.hash == credential_hash
         kept = msgspec.structs.replace(device, created_ms=now_ms)
         self._boxes[device.id] = Box(kept, nonce, credential_hash, now_ms)
+        self.set_contact(device.id, bridge)
         return True
 
     async def device(self, device: DeviceId) -> Device | None:
@@ -54,20 +63,29 @@ class MailboxModel(MailboxState):
             connected=box.shard is not None,
             pending=len(self._pending(device)),
             nonce=box.nonce,
+            bridge=box.contact.bridge if box.contact else "",
+            bridge_since_ms=box.contact.registered_ms if box.contact else 0,
         )
 
     async def update(
-        self, device: DeviceId, project: ProjectId, changes: Mapping[str, str], now_ms: int
+        self,
+        device: DeviceId,
+        project: ProjectId,
+        changes: Mapping[str, str],
+        now_ms: int,
+        bridge: Contact | None = None,
     ) -> tuple[Device | None, Route | None]:
         if (box := self._owned(device, project)) is None:
             return None, None
+        if bridge is not None:
+            self.set_contact(device, None if bridge is NO_CONTACT else bridge)
         values: dict[str, object] = dict(changes)
         if "attributes" in changes:
             values["attributes"] = json.loads(changes["attributes"])
         box.device = msgspec.structs.replace(box.device, **values)
-        if box.shard is not None:
+        if changes and box.shard is not None:
             self.timers[("topics", device)] = now_ms + self._ack_timeout_ms
-        return await self.device(device), box.route()
+        return await self.device(device), box.route() if changes else None
 
     async def rotate(
         self, device: DeviceId, project: ProjectId, nonce: str, now_ms: int
@@ -99,8 +117,10 @@ class MailboxModel(MailboxState):
             self._finish(device, waiting, Event.DROPPED, now_ms, "unregistered")
         self.outbox.append(Receipt(project, MessageId(""), device, Event.UNREGISTERED, now_ms))
         self._settle(device)
+        br = await self.bridge_of(device)
+        self.set_contact(device, None)
         del self._boxes[device]
-        return True, box.route(), b""
+        return True, box.route(), br
 
     # Messages in
 
@@ -111,7 +131,8 @@ class MailboxModel(MailboxState):
         box = self._boxes[device]
         scheduled = envelope.send_at_ms > 0
         if (known := self._records.get(message)) is not None:
-            route = None if scheduled else box.route()
+            only = envelope.bridge.endswith("o")
+            route = None if scheduled or only else box.route()
             return Enqueued(EnqueueResult.ACCEPTED, message, known.seq, route)
         if envelope.idempotency_key:
             self._idempotency[self._place(envelope)] = (envelope.idempotency_digest, message)
@@ -124,14 +145,18 @@ class MailboxModel(MailboxState):
             0,
             envelope.collapse_key,
             envelope.frame,
+            policy=envelope.bridge,
+            alone=envelope.bridge.endswith("o"),
+            part=envelope.part if envelope.bridge else b"",
         )
+        only = record.only
         if scheduled:
             self._emit(message, Event.SCHEDULED, envelope.now_ms)
             self.timers[("send", message)] = envelope.send_at_ms
             return Enqueued(EnqueueResult.ACCEPTED, message)
         self._emit(message, Event.ACCEPTED, envelope.now_ms)
         self._enter(message, record, box, envelope.now_ms)
-        return Enqueued(EnqueueResult.ACCEPTED, message, record.seq, box.route())
+        return Enqueued(EnqueueResult.ACCEPTED, message, record.seq, None if only else box.route())
 
     async def release(self, message: MessageId, now_ms: int) -> Enqueued | None:
         if self.timers.pop(("send", message), None) is None:
@@ -147,14 +172,15 @@ class MailboxModel(MailboxState):
             return None
         record.events[Event.ACCEPTED] = (now_ms, "")
         self._emit(message, Event.ACCEPTED, now_ms)
+        only = record.only
         self._enter(message, record, box, now_ms)
-        if once and box.shard is None:
+        if not record.seq and ("lapse", message) not in self.timers:
             return None
         return Enqueued(
             EnqueueResult.ACCEPTED,
             told_as(message),
             record.seq,
-            box.route(),
+            None if only else box.route(),
             record.device,
             record.expires_ms,
             record.frame,
@@ -162,7 +188,8 @@ class MailboxModel(MailboxState):
 
     async def lapse(self, message: MessageId, now_ms: int) -> None:
         if self.timers.pop(("lapse", message), None) is not None:
-            self._close(message, Event.EXPIRED, now_ms, "not acked")
+            why = "not bridged" if self._records[message].only else "not acked"
+            self._end_unheld(message, Event.EXPIRED, now_ms, why)
 
     async def cancel(
         self, message: MessageId, project: ProjectId, now_ms: int
@@ -175,6 +202,8 @@ class MailboxModel(MailboxState):
         elif (waiting := self._find(record.device, message, record.seq)) is not None:
             self._finish(record.device, waiting, Event.CANCELLED, now_ms, "")
             self._settle(record.device)
+        elif record.policy and not record.seq and ("lapse", message) in self.timers:
+            self._end_unheld(message, Event.CANCELLED, now_ms, "")
         return await self.status(message)
 
     # Sessions
@@ -358,31 +387,6 @@ class MailboxModel(MailboxState):
         earliest = min(waiting.expires_ms for waiting in pending)
         self.timers[("expire", device)] = earliest
         return earliest
-
-    async def status(self, message: MessageId) -> MessageStatus | None:
-        """Give what `Messages.status` gives."""
-        if (record := self._records.get(message)) is None:
-            return None
-        first = Event.SCHEDULED if record.send_at_ms else Event.ACCEPTED
-        entries = [TimelineEntry(first, record.created_ms)]
-        entries += [
-            TimelineEntry(event, time, detail) for event, (time, detail) in record.events.items()
-        ]
-        timeline = in_order(entries)
-        return MessageStatus(
-            message,
-            record.project,
-            record.device,
-            "token",
-            furthest(timeline),
-            record.created_ms,
-            record.expires_ms,
-            record.send_at_ms,
-            record.seq,
-            record.collapse_key,
-            record.attempts,
-            timeline,
-        )
 
 
 def _profile(device: Device) -> Profile:

@@ -2,11 +2,21 @@
 
 import dataclasses
 
-from router.model.device import Device
+from router.model.device import Contact, Device
 from router.model.hint import Route
-from router.model.ids import DeviceId, MessageId, ProjectId, ShardId, told_as
+from router.model.ids import (
+    DeviceId,
+    MessageId,
+    Partition,
+    ProjectId,
+    ShardId,
+    partition_of,
+    told_as,
+)
 from router.model.mailbox import Ack, Enqueued, EnqueueResult, Envelope, Pending, Window
 from router.model.receipt import Event, Receipt
+from router.model.status import MessageStatus, TimelineEntry, furthest, in_order
+from router.store.bridge_jobs import Head, Lane, Try
 
 
 @dataclasses.dataclass
@@ -34,6 +44,7 @@ class Box:
     seq: int = 0
     dropped: int = 0
     drops_known: int = 0
+    contact: Contact | None = None
 
     def proofs(self) -> set[str]:
         """What an envelope may show to be let in."""
@@ -56,7 +67,18 @@ class Record:
     collapse_key: str
     frame: bytes = b""
     attempts: int = 0
+    policy: str = ""
+    """When a bridge takes over, as long as one may."""
+    part: bytes = b""
+    alone: bool = False
+    """Whether a bridge alone may carry it, whatever became of it since."""
+    bridge_attempts: int = 0
+    tries: tuple[Try, ...] = ()
     events: dict[Event, tuple[int, str]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def only(self) -> bool:
+        return self.policy.endswith("o")
 
 
 class MailboxState:
@@ -65,6 +87,7 @@ class MailboxState:
     def __init__(self, *, max_pending: int = 1000, ack_timeout_ms: int = 15_000) -> None:
         self.outbox: list[Receipt] = []
         self.timers: dict[tuple[str, str], int] = {}
+        self.queues: dict[tuple[Partition, Lane], dict[str, Head]] = {}
         self._max_pending = max_pending
         self._ack_timeout_ms = ack_timeout_ms
         self._boxes: dict[DeviceId, Box] = {}
@@ -90,6 +113,9 @@ class MailboxState:
             return Enqueued(EnqueueResult.UNREGISTERED, message)
         if box.device.project != envelope.project:
             return Enqueued(EnqueueResult.SENDER_ID_MISMATCH, message)
+        bridge = "" if box.contact is None else box.contact.bridge
+        if bridge in envelope.unfit.split() and message not in self._records:
+            return Enqueued(EnqueueResult.UNFIT, message, bridge=bridge)
         return None
 
     def _pending(self, device: DeviceId) -> list[Waiting]:
@@ -110,6 +136,31 @@ class MailboxState:
     def token_nonce(self, device: DeviceId) -> str:
         """Give the nonce of a device's current token."""
         return self._boxes[device].nonce
+
+    async def status(self, message: MessageId) -> MessageStatus | None:
+        """Give what `Messages.status` gives."""
+        if (record := self._records.get(message)) is None:
+            return None
+        first = Event.SCHEDULED if record.send_at_ms else Event.ACCEPTED
+        entries = [TimelineEntry(first, record.created_ms)]
+        entries += [
+            TimelineEntry(event, time, detail) for event, (time, detail) in record.events.items()
+        ]
+        timeline = in_order(entries)
+        return MessageStatus(
+            message,
+            record.project,
+            record.device,
+            "token",
+            furthest(timeline),
+            record.created_ms,
+            record.expires_ms,
+            record.send_at_ms,
+            record.seq,
+            record.collapse_key,
+            record.attempts,
+            timeline,
+        )
 
     def _owned(self, device: DeviceId, project: ProjectId) -> Box | None:
         box = self._boxes.get(device)
@@ -179,12 +230,47 @@ class MailboxState:
 
     def _enter(self, message: MessageId, record: Record, box: Box, now_ms: int) -> None:
         """Put an accepted message where it belongs."""
-        if record.created_ms == record.expires_ms:
-            if box.shard is None:
-                self._close(message, Event.EXPIRED, now_ms, "not connected")
-            else:
-                self.timers[("lapse", message)] = now_ms + self._ack_timeout_ms
+        once = record.created_ms == record.expires_ms
+        if not once and not record.only:
+            self._put(message, record, box, now_ms)
+        if record.policy and box.contact is not None:
+            self._bridge(message, record, box, now_ms)
             return
+        only, record.policy = record.only, ""
+        if record.seq:
+            return
+        if only:
+            self._close(message, Event.FAILED, now_ms, "no bridge")
+        elif box.shard is None:
+            self._close(message, Event.EXPIRED, now_ms, "not connected")
+        else:
+            self.timers[("lapse", message)] = now_ms + self._ack_timeout_ms
+
+    def _bridge(self, message: MessageId, record: Record, box: Box, now_ms: int) -> None:
+        """Have a message handed to a bridge unless it is acked before."""
+        at_ms = now_ms
+        if box.shard is not None and not record.only:
+            at_ms += int(record.policy.split("|")[1])
+        if not record.seq:
+            once = record.created_ms == record.expires_ms
+            ends_ms = now_ms + self._ack_timeout_ms if once else record.expires_ms
+            self.timers[("lapse", message)] = ends_ms
+            if at_ms >= ends_ms:
+                record.policy = ""
+                return
+        self.timers[("bridge", message)] = at_ms
+
+    def _end_unheld(self, message: MessageId, event: Event, now_ms: int, detail: str) -> None:
+        """End a message that no mailbox holds."""
+        self.timers.pop(("lapse", message), None)
+        self._records[message].policy = ""
+        self._close(message, event, now_ms, detail)
+
+    @staticmethod
+    def _partition(record: Record) -> Partition:
+        return partition_of(record.device)
+
+    def _put(self, message: MessageId, record: Record, box: Box, now_ms: int) -> None:
         device, pending = record.device, self._pending(record.device)
         box.seq += 1
         record.seq = box.seq
@@ -216,6 +302,9 @@ class MailboxState:
             if self.timers.pop(("lapse", ack.message), None) is None:
                 return False
         record = self._records[ack.message]
+        if self._boxes[device].contact is not None:
+            self.timers.pop(("bridge", ack.message), None)
+            record.policy = ""
         if ack.sent_ms and Event.SENT not in record.events:
             record.attempts = 1
             self._told_sent(ack.message, ack.sent_ms)
