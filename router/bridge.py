@@ -11,27 +11,26 @@ in a while for each `audience`; `encode` for each device and try; `read` for eac
 
 import abc
 import enum
-import re
 from http import HTTPStatus
 from typing import ClassVar, Final, Generic, TypeVar
 
 import msgspec
-from cryptography.x509 import load_pem_x509_certificates
 from typing_extensions import override
 
-from router.model.errors import ErrorCode, FieldViolation, PushError
+from router.model.bridge_option import Option
+from router.model.errors import FieldViolation
 from router.model.ids import DeviceId, MessageId
 from router.model.push import Push
+from router.policy.bridge_fields import COMMON
 from router.policy.callbacks import retry_after_ms
 
 ID_KEY: Final = "pushwire_id"
 """The key under which every payload carries the message id, so that the SDK drops a second copy."""
 
+KEY_BYTES: Final = 32
+"""Random bytes for a key that a bridge makes for a project."""
 NOW_MS: Final = 5_000
 """How long `now` lasts in now or never: a connection may have to be made first."""
-_ENDPOINT: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,260}")
-_PLACE: Final = re.compile(r" - at `\$\.?([^`]*)`$")
-_NAMED: Final = re.compile(r"(?:required|unknown) field `([^`]+)`")
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -181,17 +180,13 @@ class Unsendable(msgspec.Struct, frozen=True, gc=False):
     violations: tuple[FieldViolation, ...]
 
 
-COMMON: Final = {
-    "endpoint": "http(s)://host[:port] of another provider address, without a path",
-    "ca": "certificates in PEM",
-}
-
-
 class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a project gives to a provider. Secret: its text shows nothing of it."""
 
     ACCEPTS: ClassVar[dict[str, str]] = COMMON
     """What each field accepts, for errors."""
+    OPTIONS: ClassVar[tuple[Option, ...]] = ()
+    """How the fields are given on a command line; those that all bridges have go without saying."""
 
     endpoint: str = ""
     """`https://host[:port]` to talk to instead of the provider: a proxy, a test server."""
@@ -205,6 +200,14 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def shown(self) -> dict[str, str]:
         """Give what answers and logs may show."""
         return {"endpoint": self.endpoint} if self.endpoint else {}
+
+    def public(self) -> dict[str, str]:
+        """Give what apps need of it: whoever has the project's client key may read this."""
+        return {}
+
+    def advice(self) -> str:
+        """Tell what had better be given too; empty where nothing is missing."""
+        return ""
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -246,6 +249,8 @@ class Bridge(abc.ABC, Generic[C, A, T]):
     name: ClassVar[str]
     part: ClassVar[str] = ""
     """The field of a message that this provider alone reads, as errors name it."""
+    takes: ClassVar[type[Credentials]]
+    """What `credentials` makes."""
     multiplexed: ClassVar[bool] = False
     """Whether requests go over few HTTP/2 connections, many at once; else HTTP/1.1 will do."""
     foreign_hosts: ClassVar[bool] = False
@@ -263,6 +268,17 @@ class Bridge(abc.ABC, Generic[C, A, T]):
         Raises:
             PushError: INVALID_ARGUMENT, naming each bad field and what it accepts.
         """
+
+    def completed(self, raw: dict[str, object], before: C | None, entropy: bytes) -> object:
+        """Add what a project need not give; then `credentials` reads it.
+
+        Args:
+            raw: as the project gave it.
+            before: the project's credentials until now.
+            entropy: `KEY_BYTES` random bytes, for a key of its own.
+        """
+        del before, entropy
+        return raw
 
     @abc.abstractmethod
     def address(self, raw: object) -> A:
@@ -326,50 +342,6 @@ AnyBridge = Bridge[Credentials, Address, Content]
 def push_deadline(push: Push, now_ms: int) -> int:
     """Give the time from which a request is not to be sent: a moment for now or never."""
     return now_ms + NOW_MS if push.now_or_never else push.expires_ms
-
-
-def parsed(kind: type[S], raw: object, prefix: str) -> S:
-    """Convert plain JSON values into `kind`.
-
-    Raises:
-        PushError: INVALID_ARGUMENT, naming the field below `prefix`; values are not repeated.
-    """
-    try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        raise refuse(prefix, [_violation(kind, str(error))]) from None
-
-
-def refuse(prefix: str, faults: list[tuple[str, str]]) -> PushError:
-    """Make INVALID_ARGUMENT of fields below `prefix` and what each accepts."""
-    violations = tuple(
-        FieldViolation(".".join(filter(None, (prefix, field))), says) for field, says in faults
-    )
-    text = "; ".join(f"{each.field}: {each.description}" for each in violations)
-    return PushError(ErrorCode.INVALID_ARGUMENT, text, violations=violations)
-
-
-def common_faults(credentials: Credentials) -> list[tuple[str, str]]:
-    """Check the fields that all credentials have: each bad one, and what it accepts."""
-    faults = []
-    if credentials.endpoint and not _ENDPOINT.fullmatch(credentials.endpoint):
-        faults.append(("endpoint", COMMON["endpoint"]))
-    if credentials.ca:
-        try:
-            load_pem_x509_certificates(credentials.ca.encode())
-        except ValueError:
-            faults.append(("ca", COMMON["ca"]))
-    return faults
-
-
-def _violation(kind: type[S], error: str) -> tuple[str, str]:
-    place = found.group(1) if (found := _PLACE.search(error)) else ""
-    named = found.group(1) if (found := _NAMED.search(error)) else ""
-    field = ".".join(filter(None, (place, named)))
-    if "unknown field" in error:
-        return field, f"is not known; accepted are {', '.join(sorted(kind.ACCEPTS))}"
-    said = "is required: " if "required field" in error else "must be "
-    return field, said + kind.ACCEPTS.get(field, "an object of JSON")
 
 
 def by_status(status: int, reason: str = "") -> Outcome:

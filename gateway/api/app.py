@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 
 from gateway.api import docs_page, errors, openapi, resources
+from gateway.api.accounts import accounts_of
 from gateway.api.audiences import Audiences, audiences_of
 from gateway.api.auth import Authenticator
 from gateway.api.bridging import bridging_of
@@ -185,6 +186,7 @@ async def services_of(
             listing=_listing(settings, store, clock),
             bridges=bridging.directory,
             bridging=bridging,
+            accounts=accounts_of(settings, store, clock, entropy),
             endpoints=_endpoints(settings, store, clock, entropy),
             authenticator=Authenticator(projects, mailboxes, settings.admin_key, clock.monotonic),
             user_tokens=UserTokens(projects),

@@ -10,6 +10,7 @@ from gateway.api.projects_service import ProjectsService
 from gateway.api.user_tokens import UserTokens
 from gateway.process import Clock, Entropy
 from gateway.settings import Settings
+from router.bridging.accounts import Accounts
 from router.bridging.directory import Directory
 from router.callbacks.endpoints import Endpoints
 from router.listing import Listing
@@ -44,6 +45,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     audiences: Audiences
     subscription: Subscription
     registration: Registration
+    accounts: Accounts
     bridges: Directory
     bridging: Bridging
     endpoints: Endpoints

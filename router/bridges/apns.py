@@ -12,11 +12,9 @@ from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 import orjson
-from msgspec import Meta
 from typing_extensions import override
 
 from router.bridge import (
-    COMMON,
     ID_KEY,
     Address,
     Authorization,
@@ -38,16 +36,15 @@ from router.bridge import (
     Unregistered,
     Unsendable,
     by_status,
-    common_faults,
-    parsed,
     push_deadline,
-    refuse,
     retry_after_s,
 )
+from router.model.bridge_option import Option, Takes
 from router.model.errors import FieldViolation
 from router.model.ids import DeviceId, MessageId
 from router.model.message import Priority
 from router.model.push import Push, push_uuid
+from router.policy.bridge_fields import COMMON, common_faults, parsed, refuse
 from router.policy.es256 import private_key, signed
 
 MAX_BYTES: Final = 4096
@@ -76,13 +73,12 @@ SUFFIXES: Final = {
 """Each push type, and what it adds to the bundle id in the topic."""
 _SHOWN: Final = ("alert", "badge", "sound")
 _TOKEN: Final = re.compile(r"([0-9A-Fa-f]{2}){32,100}")
-_VISIBLE: Final = re.compile(r"[!-~]{1,256}")
 _HEADERS: Final = {
     "apns-collapse-id": (re.compile(r"[ -~]{1,64}"), "1 to 64 bytes of printable ASCII"),
     "apns-expiration": (re.compile(r"[0-9]{1,12}"), "a time in seconds since the epoch, or 0"),
     "apns-priority": (re.compile(r"10|5|1"), "10, 5 or 1"),
     "apns-push-type": (re.compile("|".join(SUFFIXES)), f"one of {', '.join(SUFFIXES)}"),
-    "apns-topic": (_VISIBLE, "1 to 256 visible ASCII characters"),
+    "apns-topic": (re.compile(r"[!-~]{1,256}"), "1 to 256 visible ASCII characters"),
 }
 """What a sender may set in `apns.headers`; the others are the bridge's own."""
 
@@ -98,11 +94,18 @@ class ApnsCredentials(Credentials, frozen=True, kw_only=True, forbid_unknown_fie
         "sandbox": "true for development builds, else false",
         **COMMON,
     }
+    OPTIONS: ClassVar[tuple[Option, ...]] = (
+        Option("--key-file", "key", Takes.FILE, "the .p8 file of the key", "F.p8", required=True),
+        Option("--key-id", "key_id", Takes.TEXT, "id of the key", "K", required=True),
+        Option("--team-id", "team_id", Takes.TEXT, "id of the developer team", "T", required=True),
+        Option("--topic", "topic", Takes.TEXT, "bundle id of the app", "BUNDLE", required=True),
+        Option("--sandbox", "sandbox", Takes.SWITCH, "for development builds"),
+    )
 
     key: str
-    key_id: Annotated[str, Meta(pattern="^[A-Z0-9]{10}\\Z")]
-    team_id: Annotated[str, Meta(pattern="^[A-Z0-9]{10}\\Z")]
-    topic: Annotated[str, Meta(pattern="^[!-~]{1,256}\\Z")]
+    key_id: Annotated[str, msgspec.Meta(pattern="^[A-Z0-9]{10}\\Z")]
+    team_id: Annotated[str, msgspec.Meta(pattern="^[A-Z0-9]{10}\\Z")]
+    topic: Annotated[str, msgspec.Meta(pattern="^[!-~]{1,256}\\Z")]
     sandbox: bool = False
 
     @override
@@ -122,8 +125,8 @@ class ApnsAddress(Address, frozen=True, kw_only=True, forbid_unknown_fields=True
     }
 
     type: Literal["apns"] = "apns"
-    token: Annotated[str, Meta(pattern="^([0-9A-Fa-f]{2}){32,100}\\Z")]
-    topic: Annotated[str, Meta(pattern="^[!-~]{1,256}\\Z")] | None = None
+    token: Annotated[str, msgspec.Meta(pattern="^([0-9A-Fa-f]{2}){32,100}\\Z")]
+    topic: Annotated[str, msgspec.Meta(pattern="^[!-~]{1,256}\\Z")] | None = None
     sandbox: bool | None = None
 
     @property
@@ -202,12 +205,13 @@ class Apns(Bridge[ApnsCredentials, ApnsAddress, ApnsContent]):
 
     name: ClassVar[str] = "apns"
     part: ClassVar[str] = "apns.payload"
+    takes: ClassVar[type[Credentials]] = ApnsCredentials
     multiplexed: ClassVar[bool] = True
 
     @override
     def credentials(self, raw: object) -> ApnsCredentials:
         made = parsed(ApnsCredentials, raw, "")
-        faults = common_faults(made)
+        faults = common_faults(made.endpoint, made.ca)
         if private_key(made.key) is None:
             faults.append(("key", f"must be {made.ACCEPTS['key']}"))
         if faults:
@@ -231,16 +235,15 @@ class Apns(Bridge[ApnsCredentials, ApnsAddress, ApnsContent]):
         if key is None:
             raise ValueError("The key was checked when it was set up")
         issued_s = (now_ms // 1000 - _SKEW_S) // TOKEN_S * TOKEN_S
-        token = signed(
-            {"iss": credentials.team_id, "iat": issued_s}, key, {"kid": credentials.key_id}
-        )
+        claims: dict[str, str | int] = {"iss": credentials.team_id, "iat": issued_s}
+        token = signed(claims, key, {"kid": credentials.key_id})
         renew_ms = (issued_s + _SKEW_S + TOKEN_S) * 1000
         return Authorization(f"bearer {token}", renew_ms, renew_ms, (issued_s + _HOUR_S) * 1000)
 
     @override
     def content(self, push: Push) -> ApnsContent | TooLarge | Unsendable:
-        given = push.apns.get("headers") or {}
-        given = given if isinstance(given, dict) else {}
+        own_headers = push.apns.get("headers")
+        given = own_headers if isinstance(own_headers, dict) else {}
         headers = {name.lower(): str(value) for name, value in given.items()}
         faults = _header_faults(given)
         override_of = push.apns.get("payload")
@@ -304,10 +307,12 @@ class Apns(Bridge[ApnsCredentials, ApnsAddress, ApnsContent]):
     def read(self, response: Response, now_ms: int) -> Outcome:
         if response.status == HTTPStatus.OK:
             return Delivered(response.headers.get("apns-id", ""))
-        error = _error(response.body)
-        outcome = REASONS.get(error.reason) or _STATUSES.get(response.status)
-        if outcome is None:
-            return by_status(response.status, error.reason)
+        try:
+            error = _error_decoder.decode(response.body)
+        except msgspec.MsgspecError:
+            error = _Error()
+        known = REASONS.get(error.reason) or _STATUSES.get(response.status)
+        outcome = known or by_status(response.status, error.reason)
         if isinstance(outcome, Unregistered):
             return Unregistered(outcome.reason, max(0, error.timestamp))
         if isinstance(outcome, RetryAfter) and (asked_s := retry_after_s(response, now_ms)):
@@ -387,13 +392,6 @@ def _collapse_id(push: Push, kind: str) -> str:
     if len(key) <= MAX_COLLAPSE_BYTES and key.isascii() and key.isprintable():
         return key
     return hashlib.sha256(key.encode()).hexdigest()
-
-
-def _error(body: bytes) -> _Error:
-    try:
-        return _error_decoder.decode(body)
-    except msgspec.MsgspecError:
-        return _Error()
 
 
 BRIDGE: Final = Apns()

@@ -16,7 +16,6 @@ from msgspec import Meta
 from typing_extensions import override
 
 from router.bridge import (
-    COMMON,
     ID_KEY,
     Address,
     Authorization,
@@ -38,15 +37,14 @@ from router.bridge import (
     Unregistered,
     Unsendable,
     by_status,
-    common_faults,
     dedupe_tag,
-    parsed,
     push_deadline,
-    refuse,
     retry_after_s,
 )
+from router.model.bridge_option import Option, Takes
 from router.model.message import Priority
 from router.model.push import Push
+from router.policy.bridge_fields import COMMON, common_faults, parsed, refuse
 from router.policy.frame import shown
 from router.policy.service_account import (
     ServiceAccount,
@@ -84,6 +82,16 @@ class FcmCredentials(Credentials, frozen=True, kw_only=True, forbid_unknown_fiel
         "service_account.private_key_id": "the id of the key: up to 100 visible ASCII characters",
         **COMMON,
     }
+    OPTIONS: ClassVar[tuple[Option, ...]] = (
+        Option(
+            "--service-account",
+            "service_account",
+            Takes.JSON_FILE,
+            "key file of a service account",
+            "F.json",
+            required=True,
+        ),
+    )
 
     service_account: ServiceAccount
 
@@ -168,13 +176,14 @@ class Fcm(Bridge[FcmCredentials, FcmAddress, FcmContent]):
     """Maps to FCM."""
 
     name: ClassVar[str] = "fcm"
+    takes: ClassVar[type[Credentials]] = FcmCredentials
     device_per_minute: ClassVar[int] = 240
     project_per_minute: ClassVar[int] = 600_000
 
     @override
     def credentials(self, raw: object) -> FcmCredentials:
         made = parsed(FcmCredentials, raw, "")
-        faults = common_faults(made)
+        faults = common_faults(made.endpoint, made.ca)
         if rsa_key(made.service_account.private_key) is None:
             field = "service_account.private_key"
             faults.append((field, f"must be {made.ACCEPTS[field]}"))

@@ -18,7 +18,6 @@ from msgspec import Meta
 from typing_extensions import override
 
 from router.bridge import (
-    COMMON,
     ID_KEY,
     Address,
     Authorization,
@@ -39,16 +38,15 @@ from router.bridge import (
     Unregistered,
     Unsendable,
     by_status,
-    common_faults,
     dedupe_tag,
-    parsed,
     push_deadline,
-    refuse,
     retry_after_s,
 )
+from router.model.bridge_option import Option, Takes
 from router.model.errors import FieldViolation
 from router.model.message import Priority
 from router.model.push import Push
+from router.policy.bridge_fields import COMMON, common_faults, parsed, refuse
 from router.policy.es256 import signed
 from router.policy.frame import shown
 from router.policy.webpush_keys import (
@@ -60,9 +58,12 @@ from router.policy.webpush_keys import (
     is_auth,
     is_point,
     key_of,
+    new_private_key,
     public_key,
 )
 
+NOBODY: Final = "mailto:nobody@example.com"
+"""Where a project gives no subject: Apple's and Mozilla's services refuse a push without any."""
 _DAY_MS: Final = 86_400_000
 _TOPIC_DIGEST_BYTES: Final = 20
 _TOPIC: Final = re.compile(r"[A-Za-z0-9-]{1,32}")
@@ -86,8 +87,18 @@ class WebpushCredentials(Credentials, frozen=True, kw_only=True, forbid_unknown_
     ACCEPTS: ClassVar[dict[str, str]] = {
         "private_key": "a private key on P-256: 32 bytes in base64url",
         "subject": "a mailto: address or an https: URL where you are reached, not of localhost",
+        "rotate_keys": "true for new keys: subscriptions made with those before end",
         **COMMON,
     }
+    OPTIONS: ClassVar[tuple[Option, ...]] = (
+        Option("--subject", "subject", Takes.TEXT, "where you are reached", "mailto:…"),
+        Option(
+            "--private-key-file", "private_key", Takes.FILE, "a VAPID key that you have", "FILE"
+        ),
+        Option(
+            "--rotate-keys", "rotate_keys", Takes.SWITCH, "new keys: all subscriptions are lost"
+        ),
+    )
 
     private_key: str
     subject: Annotated[str, Meta(pattern="^(mailto:[!-~]+@[!-~]+\\.[!-~]+|https://[!-~]+)\\Z")]
@@ -96,6 +107,16 @@ class WebpushCredentials(Credentials, frozen=True, kw_only=True, forbid_unknown_
     def shown(self) -> dict[str, str]:
         own = {"subject": self.subject, "public_key": public_key(self.private_key)}
         return {**own, **Credentials.shown(self)}
+
+    @override
+    def public(self) -> dict[str, str]:
+        return {"public_key": public_key(self.private_key)}
+
+    @override
+    def advice(self) -> str:
+        if self.subject != NOBODY:
+            return ""
+        return "Give a subject: push services block whom they cannot ask about what he sends."
 
 
 class Subscription(msgspec.Struct, frozen=True, gc=False):
@@ -165,13 +186,14 @@ class Webpush(Bridge[WebpushCredentials, WebpushAddress, WebpushContent]):
 
     name: ClassVar[str] = "webpush"
     part: ClassVar[str] = "webpush"
+    takes: ClassVar[type[Credentials]] = WebpushCredentials
     foreign_hosts: ClassVar[bool] = True
     entropy_bytes: ClassVar[int] = SALT_BYTES + KEY_BYTES
 
     @override
     def credentials(self, raw: object) -> WebpushCredentials:
         made = parsed(WebpushCredentials, raw, "")
-        faults = common_faults(made)
+        faults = common_faults(made.endpoint, made.ca)
         if key_of(made.private_key) is None:
             faults.append(("private_key", f"must be {made.ACCEPTS['private_key']}"))
         if "localhost" in made.subject:
@@ -179,6 +201,20 @@ class Webpush(Bridge[WebpushCredentials, WebpushAddress, WebpushContent]):
             faults.append(("subject", f"must be {made.ACCEPTS['subject']}"))
         if faults:
             raise refuse("", faults)
+        return made
+
+    @override
+    def completed(
+        self, raw: dict[str, object], before: WebpushCredentials | None, entropy: bytes
+    ) -> object:
+        """Keep key and subject where none is given; the first key is made here."""
+        rotate = raw.get("rotate_keys", False)
+        if not isinstance(rotate, bool):
+            raise refuse("", [("rotate_keys", "must be true or false")])
+        kept = {} if before is None or rotate else {"private_key": before.private_key}
+        subject = NOBODY if before is None else before.subject
+        made = {"private_key": new_private_key(entropy), "subject": subject, **kept, **raw}
+        made.pop("rotate_keys", None)
         return made
 
     @override

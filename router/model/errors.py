@@ -23,6 +23,7 @@ class ErrorCode(enum.Enum):
     """Every error that leaves Pushwire over HTTP. The names are API, the texts are not."""
 
     INVALID_ARGUMENT = Kind(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", retryable=False)
+    FAILED_PRECONDITION = Kind(400, "FAILED_PRECONDITION", "", retryable=False)
     UNAUTHENTICATED = Kind(401, "UNAUTHENTICATED", "", retryable=False)
     PERMISSION_DENIED = Kind(403, "PERMISSION_DENIED", "", retryable=False)
     SENDER_ID_MISMATCH = Kind(403, "PERMISSION_DENIED", "SENDER_ID_MISMATCH", retryable=False)

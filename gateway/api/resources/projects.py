@@ -189,6 +189,7 @@ class _Handlers:
         self._projects = services.projects
         self._service = services.projects_service
         self._endpoints = services.endpoints
+        self._accounts = services.accounts
 
     async def create(self, call: Call) -> Reply:
         self._auth.admin(call)
@@ -213,7 +214,9 @@ class _Handlers:
         project = self._project(call)
         await self._service.require(project)
         await self._endpoints.remove_all(project)
+        await self._accounts.remove_all(project)
         await self._projects.delete(project)
+        await self._accounts.remove_all(project)  # what came until the project was marked as gone
         return reply(Done())
 
     async def keys(self, call: Call) -> Reply:

@@ -1,4 +1,4 @@
-"""`pushwire project`."""
+"""`pushwire project`; what stands behind `bridge` is in `gateway.cli.project_bridges`."""
 
 import argparse
 import contextlib
@@ -15,6 +15,7 @@ from gateway.api.projects_service import (
 )
 from gateway.cli.api_client import api_url
 from gateway.cli.arguments import add_common, settings_of, unicode_text
+from gateway.cli.project_bridges import add_bridges, run_bridges
 from gateway.cli.project_limits import add_limits, changed, show
 from gateway.cli.stores import open_store, run_async
 from gateway.cli.terminal import Terminal
@@ -39,6 +40,8 @@ A project is one app: its devices, its messages, the keys of its servers.
     pushwire project service-account my-app > service-account.json    for firebase-admin
     pushwire project limits my-app --sends-per-second 20000    what it may send; alone it shows them
     pushwire project rotate-user-secret my-app    the secret that signs user tokens
+    pushwire project bridge add my-app apns --help    what APNs needs; also fcm and webpush
+    pushwire project bridge list my-app
 
 Works while `serve` runs and while it does not. The secrets are shown this once.
 """
@@ -66,6 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long tokens of the one before stay valid; a day by default",
     )
+    add_bridges(actions.add_parser("bridge", help="reach devices through APNs, FCM and Web Push"))
     limits = actions.add_parser("limits", help="show or change how fast a project may send")
     add_limits(limits)
     for action in (create, listed, keys, rotate, limits):
@@ -78,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     """Do what the action says."""
     settings = settings_of(args)
     match args.action:
+        case "bridge":
+            return run_bridges(settings, args)
         case "create":
             _show_created(run_async(_create(settings, args.name)), as_json=args.json)
         case "list":
