@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
+from loadtest.address import target_of
+
 _END: Final = b"\r\n\r\n"
 _LENGTH: Final = b"content-length:"
 
@@ -103,14 +105,17 @@ class HttpConnection(asyncio.Protocol):
 
 
 async def open_connection(base_url: str) -> HttpConnection:
-    """Connect to the host of an `http://` URL.
+    """Connect to the host of an `http://` or `https://` URL.
 
     Raises:
         OSError: it refuses.
+        ValueError: it is no URL.
     """
-    host, port = address_of(base_url)
+    target = target_of(base_url)
     loop = asyncio.get_running_loop()
-    _, protocol = await loop.create_connection(HttpConnection, host, port)
+    _, protocol = await loop.create_connection(
+        HttpConnection, target.host, target.port, ssl=target.tls
+    )
     return protocol
 
 

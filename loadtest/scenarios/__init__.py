@@ -1,1 +1,1 @@
-"""What a load run does."""
+"""The scenarios that come with Pushwire: one TOML file each, found by its name."""

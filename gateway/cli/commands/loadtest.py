@@ -10,8 +10,10 @@ HELP: Final = """Put load on a gateway and check every message to the last id.
 
 All words after `loadtest` go to the load generator, a program of its own:
 
-    pushwire loadtest run --help                 lists the scenarios
-    pushwire loadtest run steady --seconds 60
+    pushwire loadtest list                       the scenarios
+    pushwire loadtest run steady --seconds 60    on a gateway of its own
+    pushwire loadtest run --help                 on one that runs already, and all else
+    pushwire loadtest compare A.json B.json
 """
 
 

@@ -1,0 +1,1 @@
+"""Reports of runs: a page in HTML with everything in it, and a comparison of two."""
