@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from rich.console import Console
 
 from loadtest.report.page import page
 from loadtest.run.ground import Ground, check, own_gateway
 from loadtest.run.leader import Leader, Screen
+from loadtest.run.live import LiveScreen
 from loadtest.run.member import flattened
 from loadtest.run.plain import PlainScreen
 from loadtest.run.protocol import Place
@@ -89,11 +91,19 @@ def summary(result: Result) -> str:
 
 
 async def _run(wanted: Wanted) -> Result:
-    screen: Screen = PlainScreen()
-    async with _ground(wanted) as ground:
-        leader = Leader(wanted.scenario, wanted.spec, ground, screen)
-        with _interruptible(leader):
-            return await leader.run()
+    with _screen(wanted) as screen:
+        async with _ground(wanted) as ground:
+            leader = Leader(wanted.scenario, wanted.spec, ground, screen)
+            with _interruptible(leader):
+                return await leader.run()
+
+
+def _screen(wanted: Wanted) -> contextlib.AbstractContextManager[Screen]:
+    """Draw on a terminal; write lines where there is none, or where they are asked for."""
+    console = Console(stderr=True)
+    if console.is_terminal and sys.stdout.isatty() and not wanted.plain:
+        return LiveScreen(wanted.scenario, wanted.spec, console)
+    return contextlib.nullcontext(PlainScreen())
 
 
 @contextlib.contextmanager

@@ -41,6 +41,8 @@ _POLL_S: Final = 0.1
 _EXPIRY_S: Final = 2.0
 """So long after its TTL a message is gone for certain."""
 _RECHECK_S: Final = 0.5
+_RECHECKS_S: Final = 5.0
+"""Between two looks at mailboxes, at first and at the most: devices ack meanwhile."""
 
 T = TypeVar("T")
 
@@ -237,13 +239,17 @@ class Leader:
     async def _recheck(self, deadline: float) -> bool:
         """Connect anew until no mailbox holds anything: so the acks have reached the store."""
         order = Recheck(self._spec.connect_rate / len(self._devices), CONNECT_S)
+        if self._spec.slow:
+            await asyncio.sleep(self._spec.ack_delay)
+        wait_s = _RECHECK_S
         while True:
             answers = await _all([process.ask(order) for process in self._devices])
             if not sum(answer.pending for answer in answers):
                 return True
             if time.monotonic() > deadline:
                 return False
-            await asyncio.sleep(_RECHECK_S)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _RECHECKS_S)
 
     async def _reckon(self, sent: dict[str, Sent]) -> list[Reckoning]:
         answers = await _all([process.ask(Reckon(sent)) for process in self._devices])

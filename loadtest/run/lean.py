@@ -150,8 +150,7 @@ class LeanFleet:
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._queued = asyncio.Event()
         self._changed = asyncio.Event()
-        tasks.create_task(self._dial_all())
-        tasks.create_task(self._beat())
+        self._running = (tasks.create_task(self._dial_all()), tasks.create_task(self._beat()))
 
     @property
     def connected(self) -> int:
@@ -196,7 +195,7 @@ class LeanFleet:
         active = self.observed.active()
         some = [device for device in self._devices if everyone or device.index in active]
         for device in some:
-            device.wanted, device.pending = False, None
+            device.wanted, device.delayed, device.pending = False, False, None
             if device.socket is not None:
                 device.socket.cut("rechecked")
         while any(device.socket is not None for device in some):
@@ -207,6 +206,8 @@ class LeanFleet:
 
     async def dismiss(self) -> None:
         """Disconnect all for good."""
+        for task in self._running:
+            task.cancel()
         for device in self._devices:
             device.wanted = False
             if device.socket is not None:

@@ -1,5 +1,6 @@
 """When messages are due, and to whom: a function of the seed. Pure."""
 
+import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -34,7 +35,10 @@ class Schedule:
     def due(self) -> Iterator[tuple[float, str, int]]:
         """Give (seconds after the start, kind of target, number of the stream), without an end."""
         at_s, chance = 0.0, self._chance
-        while True:
+        for number in itertools.count(1):
             kind = chance.choices(self._kinds, self._weights)[0]
             yield at_s, kind, chance.randrange(self._sizes[kind])
-            at_s += chance.expovariate(self._rate) if self._poisson else 1 / self._rate
+            if self._poisson:
+                at_s += chance.expovariate(self._rate)
+            else:
+                at_s = number / self._rate

@@ -99,6 +99,13 @@ async def test_devices_that_were_away_get_everything_when_they_return(tmp_path: 
     assert latencies["handshake"].count == 20
 
 
+async def test_slow_devices_ack_everything_in_the_end(tmp_path: Path) -> None:
+    words = ("--devices", "6", "--rate", "30", "--seconds", "2", "--set", "ack_delay=1")
+    code, out, err = await load(tmp_path, "slow-consumers", *words, "--set", "slow=0.5")
+    assert code == 0, err + out
+    assert the_result(tmp_path).verdict.acked
+
+
 async def test_what_expires_meanwhile_is_accounted_for(tmp_path: Path) -> None:
     code, out, err = await load(
         tmp_path,

@@ -48,7 +48,8 @@ def _missing(what: str) -> str:
     pytest.skip(text)
 
 
-def _program(*names: str) -> str:
+def find_program(*names: str) -> str:
+    """Give the path of the first that is installed; skip the test, or fail it, where none is."""
     for name in names:
         if found := shutil.which(name):
             return found
@@ -57,7 +58,7 @@ def _program(*names: str) -> str:
 
 def _node() -> list[str]:
     """Node, with the options that give it a WebSocket."""
-    program = _program("node")
+    program = find_program("node")
     told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
     major, minor, *_ = (int(number) for number in re.findall(r"\d+", told))
     if major >= 22:
@@ -157,7 +158,7 @@ async def served_page() -> AsyncIterator[Page]:
 @contextlib.asynccontextmanager
 async def browsing(page: Page, order: Order, host: str = "127.0.0.1") -> AsyncIterator[Sight]:
     """Look at a page with a browser, under one of this machine's names."""
-    program = _program("chromium", "google-chrome")
+    program = find_program("chromium", "google-chrome")
     with (
         tempfile.TemporaryDirectory(prefix="browser-") as folder,
         tempfile.TemporaryFile("w+", errors="replace") as stderr,

@@ -36,7 +36,7 @@ class Peer:
 
     async def send(self, request: web.Request) -> web.Response:
         body = await request.json()
-        self.keys.append(request.headers.get("Idempotency-Key", ""))
+        self.keys.append(request.headers.get("Idempotency-Key", body.get("idempotency_key", "")))
         if self.fail_next:
             self.fail_next -= 1
             return web.json_response({"error": {}}, status=503)
@@ -45,7 +45,9 @@ class Peer:
 
     async def send_batch(self, request: web.Request) -> web.Response:
         messages = (await request.json())["messages"]
-        return web.json_response({"responses": [await self._deliver(each) for each in messages]})
+        return web.json_response(
+            {"responses": [await self._deliver(each.get("message", each)) for each in messages]}
+        )
 
     async def connect(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(protocols=[wire.SUBPROTOCOL_MSGPACK])
