@@ -1,7 +1,8 @@
 """How long a critical message takes while a large topic is written to everybody.
 
-A million deliveries are queued: in the inbox of the shard, and behind its turns. Beside them, at a
-steady rate, critical messages go to devices that have nothing to do with the topic.
+Some hundred thousand deliveries are queued, then a million: in the inbox of the shard, and behind
+its turns. Beside them, at a steady rate, critical messages go to devices that have nothing to do
+with the topic.
 """
 
 import asyncio
@@ -39,6 +40,9 @@ _RATE: Final = 20.0
 _ROUND: Final = 40
 """Critical messages of one round: the fan-out is looked at after each."""
 _PATIENCE_S: Final = 500.0
+_SMALLER: Final = 5
+"""The first backlog is so much smaller than the second."""
+_NOTE: Final = f"{_RATE:.0f} critical messages/s, open loop"
 _SHARES: Final = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
 
@@ -57,22 +61,30 @@ async def lanes(scale: Scale, say: Say) -> list[Figure]:
             await _subscribe(account, everybody)
             await _round(urgent, account, few)  # warms up
             idle = [value for _ in range(5) for value in await _round(urgent, account, few)]
-            meter = CpuMeter(gateway.pids())
-            loaded, seconds = await _loaded(bulk, urgent, account, few, scale)
-            cpu_s = meter.spent_s()
-    deliveries = scale.subscribers * scale.published
-    say(f"{deliveries} deliveries in {seconds:.1f} s, {len(loaded)} critical messages beside them")
-    note = f"{_RATE:.0f} critical messages/s, open loop"
-    beside = f"{note}, beside {deliveries} deliveries of a topic ({deliveries / seconds:.0f}/s)"
+            figures = _figures("critical message, idle gateway", idle, _NOTE)
+            for published in (scale.published // _SMALLER, scale.published):
+                meter = CpuMeter(gateway.pids())
+                loaded, seconds = await _loaded(bulk, urgent, account, few, scale, published)
+                spent_s = meter.spent_s()
+                deliveries = scale.subscribers * published
+                say(f"{deliveries} deliveries in {seconds:.1f} s, {len(loaded)} critical messages")
+                figures += _beside(deliveries, seconds, loaded, spent_s)
+    return figures
+
+
+def _beside(
+    deliveries: int, seconds: float, latencies_ms: list[float], spent_s: dict[str, float]
+) -> list[Figure]:
+    """Give the figures of a fan-out and the critical messages beside it."""
+    beside = f"{_NOTE}, {deliveries / seconds:.0f} deliveries/s of a topic"
     return [
-        *_figures("critical message, idle gateway", idle, note),
-        *_figures("critical message during a fan-out", loaded, beside),
+        *_figures(f"critical message beside {deliveries} deliveries", latencies_ms, beside),
         Figure(
-            name="CPU per delivery of a topic",
+            name=f"CPU per delivery of a topic, {deliveries} of them",
             unit="µs",
-            runs=(1e6 * sum(cpu_s.values()) / deliveries,),
-            parts={role: 1e6 * spent_s / deliveries for role, spent_s in cpu_s.items()},
-            note=f"{scale.subscribers} subscribers, each acks, with the critical messages",
+            runs=(1e6 * sum(spent_s.values()) / deliveries,),
+            parts={role: 1e6 * value / deliveries for role, value in spent_s.items()},
+            note="all devices ack; with the critical messages",
         ),
     ]
 
@@ -101,17 +113,22 @@ async def _subscribe(account: Account, tokens: list[str]) -> None:
 
 
 async def _loaded(
-    bulk: FleetProcess, urgent: FleetProcess, account: Account, few: list[str], scale: Scale
+    bulk: FleetProcess,
+    urgent: FleetProcess,
+    account: Account,
+    few: list[str],
+    scale: Scale,
+    published: int,
 ) -> tuple[list[float], float]:
     """Publish, and send critical messages until everybody has everything."""
     loop = asyncio.get_running_loop()
     begun_s = loop.time()
     latencies: list[float] = []
-    deliveries = scale.subscribers * scale.published
+    deliveries = scale.subscribers * published
     async with asyncio.TaskGroup() as group:
         expect = Expect(deliveries, timeout_s=_PATIENCE_S, every=True)
         arriving = group.create_task(bulk.ask(expect))
-        publishing = group.create_task(_publish(account, scale.published))
+        publishing = group.create_task(_publish(account, published))
         while not arriving.done():
             latencies += await _round(urgent, account, few)
         await publishing

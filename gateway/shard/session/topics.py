@@ -203,7 +203,7 @@ class TopicDelivery(Delivery):
             if flight is None:
                 others.append(text)
             else:
-                self._count(flight.topic, flight.item, _DELIVERED, now_ms)
+                flight.topic.counts.add(flight.item, _DELIVERED, self.device or _NOBODY, now_ms)
         return others
 
     def _has_more(self, now_ms: int) -> bool:
@@ -216,7 +216,7 @@ class TopicDelivery(Delivery):
         """Keep a message to a topic back; an unknown one is done with, or never was here."""
         flight = self._cursors.nacked(message, due_ms) if self._cursors is not None else None
         if flight is not None:
-            self._count(flight.topic, flight.item, Event.NACKED, now_ms)
+            flight.topic.counts.add(flight.item, Event.NACKED, self.device or _NOBODY, now_ms)
             self._arm(due_ms)
             return self._pump([], now_ms)
         return _NOTHING
@@ -300,11 +300,9 @@ class TopicDelivery(Delivery):
 
     def _note_sent(self, topic: Topic, items: Sequence[Item], now_ms: int) -> None:
         self._limits.tally.deliveries += len(items)
+        counts, device = topic.counts, self.device or _NOBODY
         for item in items:
-            self._count(topic, item, _SENT, now_ms)
-
-    def _count(self, topic: Topic, item: Item, event: Event, now_ms: int) -> None:
-        topic.counts.add(item, event, self.device or _NOBODY, now_ms)
+            counts.add(item, _SENT, device, now_ms)
 
     def _is_live(self) -> bool:
         return _LIVE <= self.state < _CLOSED

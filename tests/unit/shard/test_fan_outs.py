@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.shard.fan_outs import MAX_FAN_OUTS, MAX_OF_TOPIC, MAX_RUN, MAX_RUN_BYTES, FanOuts
 from gateway.shard.local_topic import LocalTopic, Subscriber
-from gateway.shard.pace import Pace
+from gateway.shard.pace import BURST_S, Pace
 from gateway.shard.session.published import Counts, Item, Run
 from gateway.shard.turns import SLICE, Turns
 from gateway.shard.writers import Writers
@@ -27,9 +27,10 @@ class World:
 
     def __init__(self, tasks: asyncio.TaskGroup, rate: float) -> None:
         self.registry = CollectorRegistry()
+        self.pace = Pace(rate)
         metrics = Metrics(self.registry)
         # Strict: `Turns` has a test of its own for what keeps the others from starving.
-        self.writers = Writers(Turns(share=1_000_000), Pace(rate), metrics, tasks)
+        self.writers = Writers(Turns(share=1_000_000), self.pace, metrics, tasks)
         self.fan_outs = FanOuts(self._write, self.writers, metrics)
         self.written: list[str] = []
         """Each message once it has been written to all; a look at the log as `look`."""
@@ -221,6 +222,14 @@ async def test_a_burst_to_a_topic_goes_out_in_runs_and_a_turn_stays_a_turn() -> 
         "pushwire_fan_out_wait_seconds_count", {"priority": "normal"}
     )
     assert waits == 2 * MAX_RUN + 3, "each message counts"
+
+
+async def test_each_delivery_of_a_burst_counts_at_the_pace_of_its_project() -> None:
+    begun_s, rate = asyncio.get_running_loop().time(), 100_000
+    async with world(rate=rate) as here:
+        here.burst(here.topic("large", 2 * SLICE), range(1, 33))
+    earned_s = here.pace.wait_s(A, Lane.NORMAL, begun_s) + BURST_S
+    assert earned_s >= 32 * 2 * SLICE / rate
 
 
 async def test_a_critical_message_waits_for_one_turn_of_a_burst() -> None:
