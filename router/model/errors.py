@@ -79,6 +79,8 @@ _LIFTED: Final = {
     Limit.DEVICE: ("messages to the device", "--device-sends-per-minute"),
     Limit.TOPIC: ("messages to the topic", "--topic-publishes-per-minute"),
 }
+_BY_SECOND: Final = frozenset({Limit.PROJECT, Limit.KEY, Limit.PUBLISHES})
+"""All others are set, and told, by the minute."""
 
 
 class QuotaExceededError(PushError):
@@ -94,11 +96,14 @@ class QuotaExceededError(PushError):
     def __init__(self, limit: Limit, subject: str, rate: Rate, wait_s: float) -> None:
         what, flag = _LIFTED.get(limit, ("registrations from the address", ""))
         lift = f"`pushwire project limits PROJECT {flag} N`" if flag else "the gateway's settings"
+        pace = f"{rate.per_s:g} a second"
+        if limit not in _BY_SECOND:
+            pace = f"{rate.per_s * 60:g} a minute"
         self.limit = limit
         self.subject = subject
         self.rate = rate
         self.description = (
-            f"Too many {what}: {rate.per_s:g} a second are accepted, {rate.burst:.0f} at once. "
+            f"Too many {what}: {pace} are accepted, {rate.burst:.0f} at once. "
             f"The operator lifts it with {lift}."
         )
         super().__init__(

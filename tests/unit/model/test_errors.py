@@ -7,9 +7,11 @@ from router.model.errors import (
     ErrorCode,
     FieldViolation,
     PushError,
+    QuotaExceededError,
     StoreOutcomeUnknownError,
     StoreUnavailableError,
 )
+from router.model.limits import Limit, Rate
 
 _RPC_CODES = {
     "INVALID_ARGUMENT",
@@ -58,6 +60,18 @@ def test_a_store_that_is_away_asks_for_another_try(kind: type[StoreUnavailableEr
     assert error.code is ErrorCode.UNAVAILABLE
     assert error.code.value.retryable
     assert error.retry_after_s
+
+
+@pytest.mark.parametrize(
+    ("limit", "rate", "says"),
+    [
+        (Limit.PROJECT, Rate(5000.0, 10_000.0), "5000 a second are accepted, 10000 at once"),
+        (Limit.DEVICE, Rate(240 / 60, 1000.0), "240 a minute are accepted, 1000 at once"),
+        (Limit.ADDRESS, Rate(5 / 60, 5.0), "5 a minute are accepted, 5 at once"),
+    ],
+)
+def test_a_limit_is_told_as_it_is_set(limit: Limit, rate: Rate, says: str) -> None:
+    assert says in QuotaExceededError(limit, "x", rate, 1.0).description
 
 
 def test_close_codes_are_ones_that_may_be_sent() -> None:
