@@ -87,6 +87,11 @@ def _call(method: str, path: str, operation: _Operation) -> str:
         for one in operation.parameters
         if one.get("in") == "header"
     )
+    query = "; ".join(
+        f"<code>{_text(one['name'])}</code>: {_text(one['description'])}"
+        for one in operation.parameters
+        if one.get("in") == "query"
+    )
     body = operation.requestBody
     return (
         f"<details><summary><b>{method.upper()}</b> <code>{_text(path)}</code><br>"
@@ -94,6 +99,7 @@ def _call(method: str, path: str, operation: _Operation) -> str:
         + (f"<p>{_text(operation.description)}</p>" if operation.description else "")
         + f"<p>Authentication: {_text(keys)}."
         + (f" Headers: {headers}." if headers else "")
+        + (f" Query: {query}" if query else "")
         + (f" Body: {_contents(body)}." if body else "")
         + f"</p><table><tr><th>Status<th>Meaning<th>Body{rows}</table></details>"
     )

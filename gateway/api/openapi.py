@@ -119,6 +119,16 @@ def _parameters(route: Route) -> list[Schema]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in _PARAMETER.findall(route.path)
     ]
+    parameters.extend(
+        {
+            "name": one.name,
+            "in": "query",
+            "required": one.required,
+            "description": one.description,
+            "schema": {"type": "string"},
+        }
+        for one in route.query
+    )
     if route.path.partition(":")[2].startswith("send"):
         parameters.append(
             {
@@ -136,9 +146,11 @@ def _responses(route: Route, schemas: Mapping[object, Schema]) -> Schema:
     if route.response is not None:
         success["content"] = {_JSON: {"schema": schemas[route.response]}}
     responses: Schema = {str(route.status): success}
-    guarded = () if route.access is Access.OPEN else _GUARDED
+    is_open = route.access is Access.OPEN
+    guarded = () if is_open else _GUARDED
+    large = () if is_open or route.request is None else (ErrorCode.PAYLOAD_TOO_LARGE,)
     by_status: dict[int, list[str]] = {}
-    for code in (*route.errors, *guarded, *_ALWAYS):
+    for code in (*route.errors, *large, *guarded, *_ALWAYS):
         names = by_status.setdefault(code.value.http, [])
         if code.name not in names:
             names.append(code.name)

@@ -31,10 +31,19 @@ class Access(enum.StrEnum):
     """The admin key."""
 
 
+class Query(msgspec.Struct, frozen=True):
+    """A parameter in the query of a call: its name and what it takes."""
+
+    name: str
+    description: str
+    required: bool = False
+
+
 class Route(msgspec.Struct, frozen=True):
     """One call of the API.
 
-    `request` and `response` are the structs of the JSON bodies, None for none.
+    `request` and `response` are the structs of the JSON bodies, None for none. A body may also be
+    too large, which `errors` need not say.
     """
 
     method: str
@@ -46,6 +55,7 @@ class Route(msgspec.Struct, frozen=True):
     response: object = None
     status: int = 200
     errors: tuple[ErrorCode, ...] = ()
+    query: tuple[Query, ...] = ()
     detail: str = ""
 
 

@@ -36,6 +36,37 @@ async def test_every_route_is_described(api: Api) -> None:
                 assert set(security) <= set(document["components"]["securitySchemes"])
 
 
+async def test_what_may_be_refused_and_asked_for_is_described(api: Api) -> None:
+    paths = (await api.call("GET", "/openapi.json")).json["paths"]
+    bodies = [
+        operation
+        for path, item in paths.items()
+        for operation in item.values()
+        if "requestBody" in operation and path != "/oauth2/token"
+    ]
+    assert bodies
+    assert all("413" in operation["responses"] for operation in bodies)
+    project = "/v1/projects/{project}"
+    for method, path in (
+        ("post", f"{project}/messages:send"),
+        ("post", f"{project}/messages:sendBatch"),
+        ("post", f"{project}/devices"),
+        ("patch", f"{project}/devices/{{device}}"),
+        ("post", f"{project}/webhooks"),
+    ):
+        assert "429" in paths[path][method]["responses"], path
+    queries = {
+        path: [one["name"] for one in item["get"].get("parameters", ()) if one["in"] == "query"]
+        for path, item in paths.items()
+        if "get" in item
+    }
+    assert queries[f"{project}/messages"] == ["target", "state", "page_size", "page_token"]
+    assert queries[f"{project}/groups"] == ["limit", "page"]
+    assert queries[f"{project}/deadLetters"] == ["webhook", "limit", "page"]
+    page = (await api.call("GET", "/docs")).text
+    assert "<code>page_size</code>: 1 to 100" in page
+
+
 async def test_every_reference_leads_somewhere(api: Api) -> None:
     document = (await api.call("GET", "/openapi.json")).json
     schemas = document["components"]["schemas"]

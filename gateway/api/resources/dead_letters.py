@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.api.http_server import Reply
 from gateway.api.request import Call, reply
-from gateway.api.routing import Access, Route
+from gateway.api.routing import Access, Query, Route
 from gateway.api.services import Services
 from gateway.api.times import rfc3339
 from gateway.api.violations import refuse
@@ -85,8 +85,11 @@ def routes(services: Services) -> list[Route]:
             None,
             DeadLetterList,
             errors=(ErrorCode.INVALID_ARGUMENT,),
-            detail="Query: `webhook` for those of one webhook, `limit` (1 to 100, 50 where it is "
-            "missing), `page` as `next_page` of the page before.",
+            query=(
+                Query("webhook", "The id of a webhook, for its dead letters alone."),
+                Query("limit", "1 to 100; 50 where it is missing."),
+                Query("page", "`next_page` of the page before."),
+            ),
         ),
         Route("GET", letter, handlers.show, "Read a dead letter with its body.", project, None,
               DeadLetterBody, errors=missing),

@@ -109,7 +109,7 @@ def routes(services: Services) -> list[Route]:
     device = f"{devices}/{{device}}"
     owner = Access.DEVICE
     missing = (ErrorCode.NOT_FOUND,)
-    bad = (ErrorCode.INVALID_ARGUMENT, ErrorCode.PAYLOAD_TOO_LARGE)
+    bad = (ErrorCode.INVALID_ARGUMENT, ErrorCode.QUOTA_EXCEEDED)
     return [
         Route(
             "POST",

@@ -9,7 +9,7 @@ from msgspec import Meta
 from gateway.api import errors
 from gateway.api.http_server import Reply
 from gateway.api.request import Call, reply
-from gateway.api.routing import Access, Route
+from gateway.api.routing import Access, Query, Route
 from gateway.api.services import Services
 from gateway.api.violations import refuse
 from router.groups import GroupOutcome
@@ -89,7 +89,7 @@ def routes(services: Services) -> list[Route]:
     group = f"{groups}/{{group}}"
     project = Access.PROJECT
     missing = (ErrorCode.NOT_FOUND,)
-    bad = (ErrorCode.INVALID_ARGUMENT, ErrorCode.PAYLOAD_TOO_LARGE)
+    bad = (ErrorCode.INVALID_ARGUMENT,)
     detail = (
         "Errors of a token: `UNREGISTERED`, `SENDER_ID_MISMATCH`, `QUOTA_EXCEEDED` beyond "
         f"{services.settings.max_group_devices} devices (`max_group_devices`)."
@@ -99,8 +99,8 @@ def routes(services: Services) -> list[Route]:
               MemberResults, 201, errors=(*bad, ErrorCode.ALREADY_EXISTS), detail=detail),
         Route("GET", groups, handlers.page, "List the groups.", project, None, GroupList,
               errors=(ErrorCode.INVALID_ARGUMENT,),
-              detail=f"Query: `limit` (1 to {_MOST}, {_PAGE} where it is missing), `page` as "
-              "`next_page` of the page before."),
+              query=(Query("limit", f"1 to {_MOST}; {_PAGE} where it is missing."),
+                     Query("page", "`next_page` of the page before."))),
         Route("GET", group, handlers.get, "Read a group with its devices.", project, None,
               GroupView, errors=missing),
         Route("POST", f"{group}:add", handlers.add, "Put devices into a group.", project,

@@ -54,7 +54,7 @@ class InstanceError(msgspec.Struct, frozen=True):
 def routes(services: Services) -> list[Route]:
     """List the calls of this resource."""
     handlers = _Handlers(services)
-    bad = (ErrorCode.INVALID_ARGUMENT, ErrorCode.PAYLOAD_TOO_LARGE)
+    bad = (ErrorCode.INVALID_ARGUMENT,)
     detail = 'Errors of the call as a whole are `{"error": "<text>"}`, as FCM answers them.'
     return [
         Route("POST", "/iid/v1:batchAdd", handlers.add, "Subscribe devices to a topic (FCM).",

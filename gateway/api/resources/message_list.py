@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.api.http_server import Reply
 from gateway.api.request import Call, reply
-from gateway.api.routing import Access, Route
+from gateway.api.routing import Access, Query, Route
 from gateway.api.services import Services
 from gateway.api.times import rfc3339, rfc3339_or_none
 from gateway.api.violations import refuse
@@ -37,11 +37,17 @@ _EVERYBODY: Final = TopicName("*")
 _SIZE: Final = 50
 _MOST: Final = 100
 _NUMBER: Final = re.compile(r"[1-9][0-9]?|100")
-_PARAMETERS: Final = ("target", "state", "page_size", "page_token")
 _TARGETS: Final = (
     "`<token>`, `token:<token>`, `device:<device id>`, `topic:<name>`, `user:<user>`, "
     "`group:<group>` or `condition`"
 )
+_QUERY: Final = (
+    Query("target", f"{_TARGETS}; all where it is missing."),
+    Query("state", "One or several, with commas; all where it is missing."),
+    Query("page_size", f"1 to {_MOST}; {_SIZE} where it is missing."),
+    Query("page_token", "`next_page_token` of the page before."),
+)
+_PARAMETERS: Final = tuple(one.name for one in _QUERY)
 
 
 class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -84,10 +90,8 @@ def routes(services: Services) -> list[Route]:
             None,
             MessageList,
             errors=(ErrorCode.INVALID_ARGUMENT, ErrorCode.UNIMPLEMENTED),
-            detail=f"Query: `target` ({_TARGETS}), `state` (one or several, with commas), "
-            f"`page_size` (1 to {_MOST}, {_SIZE} where it is missing), `page_token` as "
-            "`next_page_token` of the page before. A page may hold fewer messages than asked for "
-            "and yet have a next one.",
+            query=_QUERY,
+            detail="A page may hold fewer messages than asked for and yet have a next one.",
         )
     ]
 

@@ -43,7 +43,6 @@ _SEND_ERRORS = (
     ErrorCode.INVALID_ARGUMENT,
     ErrorCode.SENDER_ID_MISMATCH,
     ErrorCode.UNREGISTERED,
-    ErrorCode.PAYLOAD_TOO_LARGE,
     ErrorCode.IDEMPOTENCY_KEY_REUSED,
     ErrorCode.QUOTA_EXCEEDED,
 )
@@ -124,7 +123,7 @@ def routes(services: Services) -> list[Route]:
             Access.PROJECT,
             BatchBody,
             BatchResponse,
-            errors=(ErrorCode.INVALID_ARGUMENT, ErrorCode.PAYLOAD_TOO_LARGE),
+            errors=(ErrorCode.INVALID_ARGUMENT, ErrorCode.QUOTA_EXCEEDED),
         ),
         Route(
             "GET",

@@ -178,7 +178,7 @@ def _key_routes(handlers: "_Handlers") -> list[Route]:
             None,
             ServiceAccountFile,
             201,
-            errors=_MISSING,
+            errors=(ErrorCode.INVALID_ARGUMENT, *_MISSING),
         ),
     ]
 

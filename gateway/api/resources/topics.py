@@ -12,7 +12,7 @@ from msgspec import Meta
 from gateway.api import errors
 from gateway.api.http_server import Reply
 from gateway.api.request import Call, reply
-from gateway.api.routing import Access, Route
+from gateway.api.routing import Access, Query, Route
 from gateway.api.services import Services
 from gateway.api.violations import refuse
 from router.model.errors import ErrorCode, FieldViolation, PushError
@@ -69,7 +69,7 @@ def routes(services: Services) -> list[Route]:
     handlers = _Handlers(services)
     topic = "/v1/projects/{project}/topics/{topic}"
     subscriptions = "/v1/projects/{project}/registrations/{token}/topicSubscriptions"
-    bad = (ErrorCode.INVALID_ARGUMENT, ErrorCode.PAYLOAD_TOO_LARGE)
+    bad = (ErrorCode.INVALID_ARGUMENT,)
     refused = (
         ErrorCode.INVALID_ARGUMENT,
         ErrorCode.UNREGISTERED,
@@ -90,7 +90,7 @@ def routes(services: Services) -> list[Route]:
               errors=bad),
         Route("POST", subscriptions, handlers.add, "Subscribe one device to a topic (FCM v1).",
               Access.PROJECT, None, TopicSubscription, errors=refused,
-              detail="The query names it: `?topic_name=news`."),
+              query=(Query("topic_name", "The name of the topic.", required=True),)),
         Route("DELETE", f"{subscriptions}/{{topic}}", handlers.remove,
               "End one device's subscription to a topic (FCM v1).", Access.PROJECT, None,
               Unsubscribed, errors=refused,

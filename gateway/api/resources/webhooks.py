@@ -90,7 +90,7 @@ def routes(services: Services) -> list[Route]:
     webhook = f"{webhooks}/{{webhook}}"
     project = Access.PROJECT
     missing = (ErrorCode.NOT_FOUND,)
-    bad = (ErrorCode.INVALID_ARGUMENT, ErrorCode.PAYLOAD_TOO_LARGE)
+    bad = (ErrorCode.INVALID_ARGUMENT,)
     return [
         Route(
             "POST",
