@@ -25,6 +25,7 @@ from router.model.errors import (
 )
 from router.model.ids import ENTROPY_BYTES, MessageId, ProjectId, new_cast_id
 from router.model.lane import LANE_OF, slowest
+from router.model.limits import UNLIMITED, Rate
 from router.model.message import Message, ReceiptMode
 from router.model.status import MessageStatus
 from router.policy.intake import take_in
@@ -53,6 +54,8 @@ class Casting(msgspec.Struct, frozen=True, gc=False):
     message: Message
     idempotency_key: str = ""
     digest: str = ""
+    rate: Rate = UNLIMITED
+    """What each of its devices takes."""
 
 
 class Caster:
@@ -265,6 +268,7 @@ class Caster:
             label=message.label,
             bridge=terms.policy,
             part=terms.part,
+            rate=casting.rate,
         )
 
 
@@ -281,6 +285,7 @@ def _to_spread(envelope: CastEnvelope, accepted: Accepted) -> Spreading:
         lane=envelope.lane,
         bridge=envelope.bridge,
         part=envelope.part,
+        rate=envelope.rate,
     )
 
 

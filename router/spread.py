@@ -14,6 +14,7 @@ from router.model.cast import Member, Spreading
 from router.model.errors import PushError
 from router.model.hint import Deliver
 from router.model.ids import MessageId, ProjectId, kept_as, partition_of
+from router.model.limits import Limit
 from router.model.mailbox import EnqueueResult, Envelope
 from router.model.status import MessageStatus
 from router.routing import Routing
@@ -22,6 +23,7 @@ from router.store.link import Reply
 from router.store.mailbox import Mailboxes
 from router.store.members import Members
 from router.store.pipelined import pipelined
+from router.telemetry.metrics import Metrics
 
 _STALE = {EnqueueResult.UNREGISTERED, EnqueueResult.SENDER_ID_MISMATCH}
 
@@ -36,6 +38,7 @@ class Spreader:
         mailboxes: where the copies go.
         members: where devices that are no members any more are removed.
         routing: how sessions learn of a copy.
+        metrics: counts copies that a device does not take.
         now_ms: the clock, epoch milliseconds.
     """
 
@@ -45,12 +48,14 @@ class Spreader:
         mailboxes: Mailboxes,
         members: Members,
         routing: Routing,
+        metrics: Metrics,
         now_ms: Callable[[], int],
     ) -> None:
         self._casts = casts
         self._mailboxes = mailboxes
         self._members = members
         self._routing = routing
+        self._metrics = metrics
         self._now_ms = now_ms
 
     async def resume(self, subject: str, now_ms: int) -> None:
@@ -148,6 +153,8 @@ class Spreader:
         enqueued = self._mailboxes.enqueued(envelope, await reply)
         if enqueued.result in _STALE:
             return False
+        if enqueued.result is EnqueueResult.THROTTLED:
+            self._metrics.limit_refusals.labels(Limit.DEVICE.value).inc()
         if (route := enqueued.route) is not None:
             hint = Deliver(
                 envelope.device,
@@ -185,4 +192,5 @@ def _copy(spreading: Spreading, member: Member) -> Envelope:
         collapse_key=spreading.collapse_key,
         bridge=spreading.bridge,
         part=spreading.part,
+        rate=spreading.rate,
     )

@@ -149,7 +149,9 @@ async def services_of(
             sender.withdraw(project, message)  # it is made below
 
         publisher = Publisher(topics, routing, clock.now_ms, entropy.bytes, withdraw)
-        audiences = audiences_of(settings, store, routing, clock, entropy, withdraw, bridging.terms)
+        audiences = audiences_of(
+            settings, store, routing, metrics, clock, entropy, withdraw, bridging.terms
+        )
         sender = Sender(
             mailboxes,
             routing,

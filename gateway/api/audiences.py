@@ -17,6 +17,7 @@ from router.store.casts import Casts
 from router.store.connection import Store
 from router.store.mailbox import Mailboxes
 from router.store.members import Members
+from router.telemetry.metrics import Metrics
 
 
 class Audiences(msgspec.Struct, frozen=True):
@@ -27,10 +28,11 @@ class Audiences(msgspec.Struct, frozen=True):
     groups: Groups
 
 
-def audiences_of(
+def audiences_of(  # noqa: PLR0913, PLR0917 - it wires what has many neighbours
     settings: Settings,
     store: Store,
     routing: Routing,
+    metrics: Metrics,
     clock: Clock,
     entropy: Entropy,
     withdraw: Callable[[ProjectId, MessageId], None],
@@ -38,7 +40,7 @@ def audiences_of(
 ) -> Audiences:
     """Make them over one store; `withdraw` is the sender's."""
     members, casts, now_ms = Members(store), Casts(store), clock.now_ms
-    spreader = Spreader(casts, Mailboxes(store), members, routing, now_ms)
+    spreader = Spreader(casts, Mailboxes(store), members, routing, metrics, now_ms)
     return Audiences(
         Caster(casts, members, spreader, now_ms, entropy.bytes, withdraw, terms=terms),
         Bindings(members, now_ms, entropy.bytes, settings.max_user_devices),

@@ -48,7 +48,7 @@ async def run(settings: Settings, context: RoleContext) -> None:
         mailboxes, leases, outbox = Mailboxes(store), Leases(store), Outbox(store)
         routing = Routing(Inboxes(store), metrics)
         members = Members(store)
-        spreader = Spreader(Casts(store), mailboxes, members, routing, clock.now_ms)
+        spreader = Spreader(Casts(store), mailboxes, members, routing, metrics, clock.now_ms)
         bindings = Bindings(members, clock.now_ms, entropy.bytes)
         timers, jobs = Timers(store), BridgeJobs(store)
         stale = StaleContacts(mailboxes, jobs, timers, settings.bridge_token_days)

@@ -8,6 +8,7 @@ import msgspec
 from router.model.audience import Audience, AudienceKind
 from router.model.ids import DeviceId, MessageId, ProjectId
 from router.model.lane import Lane
+from router.model.limits import UNLIMITED, Rate
 
 
 class Member(NamedTuple):
@@ -44,6 +45,8 @@ class CastEnvelope(msgspec.Struct, frozen=True, gc=False):
     bridge: str = ""
     """When a bridge takes over, as in an `Envelope`."""
     part: bytes = b""
+    rate: Rate = UNLIMITED
+    """What each of its devices takes."""
 
 
 class CastResult(enum.Enum):
@@ -80,3 +83,4 @@ class Spreading(msgspec.Struct, frozen=True, gc=False):
     cancelled: bool = False
     bridge: str = ""
     part: bytes = b""
+    rate: Rate = UNLIMITED

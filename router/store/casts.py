@@ -19,12 +19,14 @@ from router.model.ids import (
     kept_as,
     partition_of_message,
 )
+from router.model.limits import UNLIMITED, Rate
 from router.model.status import MessageStatus
 from router.store import keys
 from router.store.connection import Store
 from router.store.devices import text
 from router.store.link import Reply, fields
 from router.store.messages import read_status
+from router.store.rates import number
 
 _RESULTS: Final = {
     -1: CastResult.NO_DEVICES,
@@ -85,6 +87,8 @@ class Casts:
                 envelope.label,
                 envelope.bridge,
                 envelope.part,
+                number(envelope.rate.per_s),
+                number(envelope.rate.burst),
             ),
             urgent=urgent,
         )
@@ -123,7 +127,7 @@ class Casts:
         )
         if reply is None:
             return None
-        cancelled, accepted, frame, bridge, part, *members = fields(reply)
+        cancelled, accepted, frame, bridge, part, rate, *members = fields(reply)
         accepted_ms = int(text(accepted))
         once = expires == head.split("|", 3)[2]
         return Spreading(
@@ -138,6 +142,7 @@ class Casts:
             cancelled=bool(cancelled),
             bridge=text(bridge),
             part=cast("bytes", part),
+            rate=_rate(text(rate)),
         )
 
     async def spread_done(
@@ -195,6 +200,11 @@ class Casts:
         ]
         found = [read_status(kept, await reply) for kept, reply in asked]
         return tuple(copy for copy in found if copy is not None)
+
+
+def _rate(kept: str) -> Rate:
+    per_s, _, burst = kept.partition("|")
+    return Rate(float(per_s), float(burst)) if kept else UNLIMITED
 
 
 def _members(flat: list[Reply]) -> tuple[Member, ...]:

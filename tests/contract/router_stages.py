@@ -113,7 +113,9 @@ class Stages:
             self.contacts,
         )
         self.casts = Casts(store)
-        self.spreader = Spreader(self.casts, self.mailboxes, self.members, self.routing, now_ms)
+        self.spreader = Spreader(
+            self.casts, self.mailboxes, self.members, self.routing, self.metrics, now_ms
+        )
         self.caster = Caster(
             self.casts,
             self.members,

@@ -116,16 +116,21 @@ async def test_a_time_in_the_past_means_now(stages: Stages) -> None:
     assert await stages.events(sent) == ["accepted"]
 
 
-async def test_a_scheduled_now_or_never_is_tried_at_its_time(stages: Stages) -> None:
+@pytest.mark.parametrize("late_ms", [0, 1_000, 600_000])
+async def test_a_scheduled_now_or_never_is_tried_when_it_is_released(
+    stages: Stages, late_ms: int
+) -> None:
     device, shard = await stages.register(), await stages.shard()
     await stages.attach(device, shard)
     send_at = stages.clock.now_ms() + 30_000
     message = Message(token=device.token, ttl_ms=0, send_at_ms=send_at)
     sent = await stages.sender.send(stages.project, message)
-    await run_timers(stages, device, 31_000)
+    await run_timers(stages, device, 30_000 + late_ms)
     (hint,) = await stages.inbox(shard)
     assert isinstance(hint, Deliver)
     assert (hint.message, hint.seq) == (sent, 0)
+    # Its session takes it for late by the time since its release, not since it was sent.
+    assert send_at + late_ms <= hint.expires_ms <= stages.clock.now_ms()
 
 
 async def test_a_now_or_never_without_ack_lapses(stages: Stages) -> None:

@@ -64,6 +64,8 @@ class Checks:
         self._entered: set[tuple[str, str]] = set()
         self._newest: dict[str, int] = {}
         self._keys: dict[str, str] = {}
+        self._accepted_ms: dict[str, int] = {}
+        """When a message was taken on; a scheduled one, when it was released."""
 
     def shorten(self, text: str) -> str:
         """Write short names for message ids."""
@@ -82,6 +84,8 @@ class Checks:
             self.events.add(receipt.event)
             if receipt.event in {Event.UPSTREAM, Event.UNREGISTERED}:
                 continue
+            if receipt.event is Event.ACCEPTED:
+                self._accepted_ms[receipt.message] = receipt.time_ms
             self._on_event(receipt.message, receipt.device, receipt.event)
             if self._mailboxes.pending_count(receipt.device) > self._max_pending:
                 self._fail(f"the mailbox of {receipt.device} holds more than it may")
@@ -114,15 +118,16 @@ class Checks:
     # The shard's socket.
 
     def on_written(
-        self, session: str, message: str, expires_ms: int, accepted_ms: int, *, full: bool
+        self, session: str, message: str, expires_ms: int, sent_ms: int, *, full: bool
     ) -> None:
         """Take it that a shard writes a message to a socket, though its buffer was full or not."""
         if full:
             self._fail(f"{session} writes {message} into a full buffer")
         if self._mailboxes.is_for_bridges_alone(MessageId(message)):
             self._fail(f"{session} writes {message}, which a bridge alone may carry")
-        now_only = expires_ms == accepted_ms
-        until_ms = expires_ms + LIVE_GRACE_MS if now_only else expires_ms - 1
+        until_ms = expires_ms - 1
+        if expires_ms == sent_ms:  # now or never, from the moment that it was taken on
+            until_ms = self._accepted_ms[message] + LIVE_GRACE_MS
         if self._now_ms() > until_ms:
             self._fail(f"{session} writes {message} past its time")
 

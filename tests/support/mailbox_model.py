@@ -182,7 +182,7 @@ class MailboxModel(BridgeModel):
             record.seq,
             None if only else box.route(),
             record.device,
-            record.expires_ms,
+            now_ms if once else record.expires_ms,
             record.frame,
         )
 

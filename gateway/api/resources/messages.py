@@ -16,6 +16,7 @@ from gateway.api.sent import BatchResponse, Outcome, Sent
 from gateway.api.services import Services
 from gateway.api.times import rfc3339, rfc3339_or_none
 from router.cast import Casting
+from router.model.audience import Audience
 from router.model.errors import ErrorCode, PushError, QuotaExceededError
 from router.model.ids import (
     DeviceId,
@@ -238,8 +239,7 @@ class _Handlers:
         """Store a message for its device, its topic, its user or its group."""
         message = item.message
         if message.audience is not None:
-            casting = Casting(message.audience, message, item.idempotency_key, item.digest)
-            return await self._caster.cast(project, casting)
+            return await self._caster.cast(project, _casting(item, message.audience))
         if (log := message.log) is not None:
             publication = _publication(item, log, quota)
             return await self._publisher.publish(project, publication)
@@ -264,9 +264,9 @@ class _Handlers:
             if (log := item.message.log) is not None
         }
         casts = {
-            index: Casting(item.message.audience, item.message, item.idempotency_key, item.digest)
+            index: _casting(item, audience)
             for index, item in enumerate(items)
-            if item.message.audience is not None
+            if (audience := item.message.audience) is not None
         }
         if not topics and not casts:
             return await self._sender.send_batch(project, items) if items else []
@@ -326,6 +326,10 @@ class _Handlers:
 
 def _publication(item: Item, topic: TopicName, quota: Quota) -> Publication:
     return Publication(topic, item.message, item.idempotency_key, item.digest, quota.topic)
+
+
+def _casting(item: Item, audience: Audience) -> Casting:
+    return Casting(audience, item.message, item.idempotency_key, item.digest, item.rate)
 
 
 def _entry(item: BatchItem, request: SendRequest, batch_key: str, rate: Rate) -> Item:

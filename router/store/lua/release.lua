@@ -2,7 +2,7 @@
 -- KEYS: mailbox index frames timers outbox status
 -- ARGV: message now cap ack_timeout retention
 -- returns: {seq, device, expires, frame, shard, epoch}, without the last two where there is no
---   route; nil where nothing entered the mailbox
+--   route, the time of release as `expires` for a TTL of 0; nil where nothing entered the mailbox
 -- events: accepted; or expired, or dropped (unregistered); collapsed, dropped of others; failed as
 --   enqueue
 -- invariant: removing the send timer is what permits it, so it happens once
@@ -50,5 +50,6 @@ else
   close(c, status, message, 'expired', 'not connected')
   return nil
 end
-if shard then return {seq, device, tonumber(expires), frame, shard, epoch} end
-return {seq, device, tonumber(expires), frame}
+local until_ms = once and tonumber(now) or tonumber(expires)
+if shard then return {seq, device, until_ms, frame, shard, epoch} end
+return {seq, device, until_ms, frame}

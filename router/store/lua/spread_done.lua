@@ -10,7 +10,7 @@ local timers, outbox, status = unpack(keys)
 local message, taken_back, reached, now, retention = unpack(args)
 if taken_back == '0' and call('HEXISTS', status, 'x') == 1 then return 0 end
 call('ZREM', timers, 'spread:' .. message)
-call('HDEL', status, 'f', 'bb', 'bp')
+call('HDEL', status, 'f', 'bb', 'bp', 'rt')
 local project, target, _, expires = split_head(call('HGET', status, 'i') or '')
 if not project then return 1 end
 if reached == '0' then

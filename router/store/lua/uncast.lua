@@ -14,7 +14,7 @@ if kept[3] then
   call('HSETNX', status, 'x', now)
   if kept[2] then call('ZADD', timers, again, 'spread:' .. message) end
 elseif call('ZREM', timers, 'spread:' .. message) == 1 then
-  call('HDEL', status, 'f', 'bb', 'bp')
+  call('HDEL', status, 'f', 'bb', 'bp', 'rt')
   close({outbox = outbox, project = project, device = target, now = now, retention = retention},
     status, message, 'cancelled', '')
 end
