@@ -1,7 +1,9 @@
 """The probe: a hidden device of this shard that is sent a message every two seconds.
 
 It goes the whole way of a message: enqueue, route, inbox, registry, session, ack, mailbox empty
-again. Nothing of it is assumed: only a message that came through counts, and for a while only.
+again. Nothing of it is assumed: only a message that came through counts, and for a while only. It
+takes the critical lane: behind a fan-out to everybody it would come late, and a shard that is busy
+would be taken for one that is broken, and its devices sent to the others.
 """
 
 import asyncio
@@ -32,7 +34,9 @@ from router.model.ids import (
     partition_of,
     secret_hash,
 )
+from router.model.lane import Lane
 from router.model.mailbox import Envelope
+from router.model.message import Priority
 from router.routing import Routing
 from router.store.mailbox import Mailboxes
 from router.telemetry.metrics import Metrics
@@ -210,7 +214,7 @@ class Probe:
         partition = partition_of(self._device)
         message = new_message_id(partition, now_ms, self._entropy.bytes(ENTROPY_BYTES))
         envelope = self._envelope(message, now_ms)
-        enqueued = await self._mailboxes.enqueue(envelope)
+        enqueued = await self._mailboxes.enqueue(envelope, urgent=True)
         if (route := enqueued.route) is not None:
             hint = Deliver(
                 self._device,
@@ -219,6 +223,7 @@ class Probe:
                 message,
                 envelope.expires_ms,
                 envelope.frame,
+                Lane.CRITICAL,
             )
             self._routing.hint(route, hint)
         await peer.heard(message)
@@ -228,7 +233,13 @@ class Probe:
 
     def _envelope(self, message: MessageId, now_ms: int) -> Envelope:
         expires_ms = now_ms + TTL_MS
-        frame = {"op": "message", "id": message, "sent_at": now_ms, "expires_at": expires_ms}
+        frame = {
+            "op": "message",
+            "id": message,
+            "sent_at": now_ms,
+            "expires_at": expires_ms,
+            "priority": Priority.CRITICAL.value,
+        }
         return Envelope(
             project=PROJECT,
             partition=partition_of(self._device),

@@ -64,9 +64,9 @@ class Mailboxes(Devices):
         self._enqueue = self._function("enqueue")
         self._ack = self._function("ack")
 
-    async def enqueue(self, envelope: Envelope) -> Enqueued:
+    async def enqueue(self, envelope: Envelope, *, urgent: bool = False) -> Enqueued:
         """Accept a message; with `send_at_ms` it enters the mailbox when `release` is called."""
-        return self.enqueued(envelope, await self.begin_enqueue(envelope))
+        return self.enqueued(envelope, await self.begin_enqueue(envelope, urgent=urgent))
 
     @staticmethod
     def enqueued(envelope: Envelope, reply: Reply) -> Enqueued:

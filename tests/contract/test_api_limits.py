@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from router.model.ids import TopicName, parse_token, partition_of_owner
+import pytest
+
+from router.model.ids import BROADCAST, TopicName, parse_token, partition_of_owner
 from router.model.limits import Limit
 from router.store import keys
 from tests.contract.api_server import ADMIN_KEY, Answer, Api, running_api
@@ -151,6 +153,61 @@ async def test_messages_to_many_devices_have_a_limit_over_all_topics(store_url: 
         refused = await api.send({"topic": "sport"})
         assert_throttled(refused, Limit.PUBLISHES, f"project:{api.project}")
         assert (await api.send({"token": (await api.device())["token"]})).status == 200
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"condition": "'news' in topics"},
+        {"filter": {"platform": ["test"]}},
+        {"topic": "news", "filter": {"platform": ["test"]}},
+        {"user": "ann"},
+        {"group": "family"},
+    ],
+    ids="-".join,
+)
+async def test_all_that_goes_to_many_devices_counts(store_url: str, target: dict[str, Any]) -> None:
+    async with running_api(store_url, project_publishes_per_s=0.001) as api:
+        body = {"platform": "test", "user": "ann"}
+        device = (await api.call("POST", "devices", body, key=api.key)).json
+        family = {"group": "family", "tokens": [device["token"]]}
+        assert (await api.call("POST", "groups", family, key=api.key)).status == 201
+        assert (await api.send(target)).status == 200
+        subject = f"project:{api.project}"
+        assert_throttled(await api.send(target), Limit.PUBLISHES, subject)
+        assert_throttled(await api.send({"topic": "sport"}), Limit.PUBLISHES, subject)
+        batch: dict[str, Any] = {"messages": [target, {"token": device["token"]}]}
+        answer = await api.call("POST", "messages:sendBatch", batch, key=api.key)
+        assert ["name" in one for one in answer.json["responses"]] == [False, True]
+
+
+async def test_conditions_and_filters_count_as_one_topic(store_url: str) -> None:
+    async with running_api(store_url) as api:
+        state = keys.topic_state(api.project, BROADCAST)
+        assert (await api.send({"condition": "'a' in topics"})).status == 200
+        await api.services.store.batch.call("HSET", state, "rt", FAR_US)
+        for target in ({"condition": "'b' in topics"}, {"filter": {"platform": ["test"]}}):
+            assert_throttled(await api.send(target), Limit.TOPIC, "topic:*")
+        narrowed = {"topic": "news", "filter": {"platform": ["test"]}}
+        assert (await api.send(narrowed)).status == 200
+
+
+async def test_a_users_device_that_gets_too_many_is_spared(store_url: str) -> None:
+    async with running_api(store_url, device_sends_per_min=0.01, device_sends_burst=1) as api:
+        body = {"platform": "test", "user": "ann"}
+        await api.call("POST", "devices", body, key=api.key)
+        sent = [await api.send({"user": "ann"}) for _ in range(2)]
+        states = []
+        for one in sent:
+            assert one.status == 200
+            status = await api.call("GET", f"/v1/{one.json['name']}", key=api.key)
+            states += [delivery["state"] for delivery in status.json["deliveries"]]
+        assert states == ["accepted", "dropped"]
+        batch = {"messages": [{"user": "ann"}] * 2}
+        answer = await api.call("POST", "messages:sendBatch", batch, key=api.key)
+        for response in answer.json["responses"]:
+            status = await api.call("GET", f"/v1/{response['name']}", key=api.key)
+            assert status.json["timeline"][-1]["detail"] == "device rate"
 
 
 async def test_what_is_only_validated_is_free(store_url: str) -> None:

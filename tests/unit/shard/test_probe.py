@@ -13,6 +13,7 @@ from gateway.shard.dialects import discover
 from gateway.shard.inbox import read_inbox
 from gateway.shard.probe import PROJECT, Probe, ProbePeer
 from router.model.hint import Displace
+from router.model.lane import Lane
 from router.store import keys
 from sdk_client.wire import SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK
 from tests.support.valkey import Server
@@ -72,6 +73,18 @@ async def test_a_message_that_comes_through_is_told(parts: Parts) -> None:
         assert parts.stages.count("pushwire_hints_total") == 1
         assert len(parts.registry) == 0, "it is no device of anybody"
     assert not any(await leftovers(parts, probe))
+
+
+async def test_the_probe_passes_a_fan_out(parts: Parts) -> None:
+    probe, stages = make(parts), parts.stages
+    shard = parts.registry.shard
+    before = {lane: await stages.inboxes.length(shard, lane) for lane in Lane}
+    async with running(probe):
+        await eventually(lambda: stages.count("pushwire_hints_total"))
+        after = {lane: await stages.inboxes.length(shard, lane) for lane in Lane}
+        assert after == {**before, Lane.CRITICAL: before[Lane.CRITICAL] + 1}
+        async with reading(parts):
+            await eventually(lambda: probe.probe_ms)
 
 
 async def test_the_device_of_a_shard_that_is_killed_ends_by_itself(parts: Parts) -> None:
