@@ -29,7 +29,7 @@ from gateway.shard.frames import (
     build_header,
     close_frame,
 )
-from gateway.shard.handshake import Handshake, Refusal, Refused, refusal_response
+from gateway.shard.handshake import Handshake, Refused, refusal_response
 from gateway.shard.session import Session
 from router.model.errors import CloseCode
 
@@ -85,26 +85,24 @@ class Connection(asyncio.Protocol):
         """Whether the session is alive."""
         return self._phase == _OPEN
 
+    @property
+    def begun(self) -> bool:
+        """Whether it has its socket, or had it."""
+        return self._transport is not None or self._phase == _FINISHED
+
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         environment = self._environment
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
-        environment.sockets += 1
-        if environment.sockets > environment.max_sockets:
-            environment.refused("full")
-            self._transport.write(refusal_response(Refusal("full", 5)))
+        peer, admit_client = _address(transport), None
+        if not environment.entered and (refusal := environment.enter(peer)) is not None:
+            environment.refused(refusal.reason)
+            self._transport.write(refusal_response(refusal))
             self._finish()
             return
-        doorkeeper, admit_client = environment.doorkeeper, None
-        if doorkeeper is not None:
-            peer = _address(transport)
-            if (refusal := doorkeeper.at_accept(peer)) is not None:
-                environment.refused(refusal.reason)
-                self._transport.write(refusal_response(refusal))
-                self._finish()
-                return
-            admit_client = functools.partial(doorkeeper.behind_proxy, peer)
+        if environment.doorkeeper is not None:
+            admit_client = functools.partial(environment.doorkeeper.behind_proxy, peer)
         self._handshake = Handshake(environment.terms, environment.admit, admit_client)
         self._set_deadline(environment.handshake_ms)
 
@@ -139,9 +137,7 @@ class Connection(asyncio.Protocol):
         self._environment.wheel.disarm(self, self._armed_ms)
         self._armed_ms = 0
         self._transport = None
-        self._environment.sockets -= 1
-        if not self._environment.sockets:
-            self._environment.emptied()
+        self._environment.leave()
 
     @override
     def pause_writing(self) -> None:

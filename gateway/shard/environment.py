@@ -1,7 +1,7 @@
 """What the connections of a shard share, and what the shard does for them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -9,6 +9,8 @@ from gateway.shard.dialect import Dialect
 from gateway.shard.events import Action, SessionLimits
 from gateway.shard.handshake import Refusal, Terms
 from gateway.shard.timer_wheel import TimerWheel
+
+FULL_RETRY_S: Final = 5
 
 Held_contra = TypeVar("Held_contra", contravariant=True)
 Kept = TypeVar("Kept")
@@ -75,12 +77,28 @@ class Environment(msgspec.Struct, Generic[Kept], kw_only=True):
     emptied: Callable[[], None]
     """Called when the last socket is gone."""
     sockets: int = 0
+    """From accept to end; under TLS, those whose handshake of TLS is under way too."""
+    entered: bool = False
+    """Whether sockets have entered before a connection has them: before their TLS."""
     doorkeeper: Doorkeeper | None = None
     """Judges by address; None lets everybody in."""
     frame_ms: float = 0.0
     """A device may send a frame in so many milliseconds; 0: no limit."""
     frames_ms: float = 0.0
     """So far ahead of that it may be."""
+
+    def enter(self, peer: str) -> Refusal | None:
+        """Count a socket, and judge it by the number of all and by the address of its peer."""
+        self.sockets += 1
+        if self.sockets > self.max_sockets:
+            return Refusal("full", FULL_RETRY_S)
+        return None if self.doorkeeper is None else self.doorkeeper.at_accept(peer)
+
+    def leave(self) -> None:
+        """Count a socket no longer."""
+        self.sockets -= 1
+        if not self.sockets:
+            self.emptied()
 
     def pace(self, until_ms: float, now_ms: int, frames: int) -> float:
         """Give how far the frames of a device reach, at the rate that is accepted.

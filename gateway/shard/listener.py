@@ -17,9 +17,10 @@ from gateway.settings import Settings, clients_of
 from gateway.shard.connection import Connection
 from gateway.shard.dialect import Dialect
 from gateway.shard.doorkeeper import Doorkeeper
-from gateway.shard.environment import Environment, Services
+from gateway.shard.environment import FULL_RETRY_S, Environment, Services
 from gateway.shard.events import SessionLimits
 from gateway.shard.handshake import Refusal, make_terms
+from gateway.shard.secure_port import SecurePort
 from gateway.shard.timer_wheel import TICK_MS, TimerWheel
 from router.model.limits import Limit
 from router.telemetry.metrics import Metrics
@@ -41,7 +42,6 @@ BURST_S: Final = 1.0
 FRAMES_BURST_S: Final = 10.0
 """Seconds' worth of frames that a device may send at once."""
 _LIMITS: Final = {"address": Limit.CONNECTIONS.value, "frames": Limit.FRAMES.value}
-FULL_RETRY_S: Final = 5
 CLOCK_JUMP_MS: Final = 5_000
 """So far apart the two clocks go when somebody has set the wall clock, or the machine slept."""
 
@@ -134,6 +134,7 @@ class Listener:
         self._wheel: TimerWheel[Connection] = TimerWheel(clock.now_ms())
         self._wall_ahead_ms = self._ahead_ms(clock.now_ms())
         self._server: asyncio.Server | None = None
+        self._secure: SecurePort | None = None
         self._timer: asyncio.TimerHandle | None = None
         connections = per_minute(settings.address_connections_per_min)
         self._doorkeeper = Doorkeeper(clients_of(settings), connections, clock.monotonic)
@@ -153,6 +154,7 @@ class Listener:
             max_sockets=self._limit + REFUSED_EXTRA,
             emptied=self._emptied.set,
             doorkeeper=self._doorkeeper,
+            entered=bool(settings.tls_cert),
             frame_ms=1000 / frames if (frames := settings.device_frames_per_s) else 0.0,
             frames_ms=FRAMES_BURST_S * 1000,
         )
@@ -169,33 +171,25 @@ class Listener:
             PushError: the port cannot be had.
             OSError: a TLS file cannot be read.
         """
-        loop = asyncio.get_running_loop()
         host, device_port = self._settings.host, self._settings.device_port
         tls = tls_context(self._settings)
         with opening("device_port", host, device_port):
-            self._server = await loop.create_server(
-                self._accepted,
-                host,
-                device_port,
-                backlog=BACKLOG,
-                reuse_port=True,
-                ssl=tls,
-                ssl_handshake_timeout=self._handshake_timeout(),
-            )
-        for listening in self._server.sockets:  # what is accepted takes over its options
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            port = await self._open(host, device_port, tls)
         self._tick()
-        port: int = self._server.sockets[0].getsockname()[1]
         return port
 
     def stop_accepting(self) -> None:
         """Close the port; connections stay. May be called again."""
         if self._server is not None:
             self._server.close()
+        if self._secure is not None:
+            self._secure.stop_accepting()
 
     async def close(self, timeout_s: float = 1.0) -> None:
         """Close the port, drop every socket, and wait for their ends, for a while."""
         self.stop_accepting()
+        if self._secure is not None:
+            await self._secure.close()
         for connection in self._wheel:
             connection.abort()
         with contextlib.suppress(TimeoutError):
@@ -210,8 +204,17 @@ class Listener:
     def _accepted(self) -> Connection:
         return Connection(self._environment)
 
-    def _handshake_timeout(self) -> float | None:
-        return self._settings.connect_timeout_s if self._settings.tls_cert else None
+    async def _open(self, host: str, device_port: int, tls: ssl.SSLContext | None) -> int:
+        if tls is not None:
+            self._secure = SecurePort(self._environment, tls, self._settings.connect_timeout_s)
+            return await self._secure.open(host, device_port, BACKLOG, RECEIVE_BUFFER)
+        self._server = await asyncio.get_running_loop().create_server(
+            self._accepted, host, device_port, backlog=BACKLOG, reuse_port=True
+        )
+        for listening in self._server.sockets:  # what is accepted takes over its options
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
 
     def _admit(self) -> Refusal | None:
         if self._environment.sockets > self._limit:

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from typing_extensions import override
 
 from gateway.process import Clock
+from gateway.shard import listener as module
 from gateway.shard.listener import RECEIVE_BUFFER, TokenBucket, socket_limit
 from tests.conformance.door import Client, open_door
 from tests.conformance.wire import TEXT, close, frame, opening_request
@@ -189,6 +190,94 @@ async def test_speaks_tls_where_a_certificate_is_set(certificate: tuple[Path, Pa
         client.close()
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             await client.writer.wait_closed()
+
+
+async def test_a_socket_without_its_tls_counts_until_the_handshake_takes_too_long(
+    certificate: tuple[Path, Path],
+) -> None:
+    tls = {"tls_cert": str(certificate[0]), "tls_key": str(certificate[1])}
+    async with open_door(None, **tls, connect_timeout_s=1.0) as door:
+        silent, stray = await door.client(), await door.client()
+        await eventually(lambda: door.listener.sockets == 2)
+        stray.send(opening_request())
+        assert b"HTTP" not in await stray.raw_to_end()
+        await eventually(lambda: door.listener.sockets == 1)
+        assert await silent.raw_to_end() == b""
+        await eventually(lambda: door.listener.sockets == 0)
+
+
+async def test_half_open_sockets_take_the_places_of_a_shard_under_tls(
+    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REFUSED_EXTRA", 0)
+    tls = {"tls_cert": str(certificate[0]), "tls_key": str(certificate[1])}
+    context = ssl.create_default_context(cafile=str(certificate[0]))
+
+    async def secured() -> Client:
+        return Client(
+            *await asyncio.open_connection(
+                "127.0.0.1", door.port, ssl=context, server_hostname="localhost"
+            )
+        )
+
+    async with open_door(None, **tls, max_connections=2) as door:
+        first = await secured()
+        await first.connect_device()
+        silent = await door.client()
+        await eventually(lambda: door.listener.sockets == 2)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await secured()
+        assert door.metrics.connects.labels("full")._value.get() == 1
+        silent.close()
+        await eventually(lambda: door.listener.sockets == 1)
+        second = await secured()
+        await second.connect_device()
+        assert door.listener.sockets == 2
+        for client in (first, second):
+            client.close()
+        await eventually(lambda: door.listener.sockets == 0)
+
+
+async def test_an_address_is_judged_before_its_tls_and_once(
+    certificate: tuple[Path, Path],
+) -> None:
+    tls = {"tls_cert": str(certificate[0]), "tls_key": str(certificate[1])}
+    limits = {"address_connections_per_min": 2.0, "address_limits_on_loopback": True}
+    context = ssl.create_default_context(cafile=str(certificate[0]))
+    async with open_door(None, **tls, **limits) as door:
+        await door.client()
+        await eventually(lambda: door.listener.sockets == 1)
+        streams = await asyncio.open_connection(
+            "127.0.0.1", door.port, ssl=context, server_hostname="localhost"
+        )
+        await Client(*streams).connect_device()
+        third = await door.client()
+        assert await third.raw_to_end() == b""
+        assert door.metrics.connects.labels("address")._value.get() == 1
+        streams[1].close()
+
+
+async def test_under_tls_closing_drops_half_open_sockets_too(
+    certificate: tuple[Path, Path],
+) -> None:
+    tls = {"tls_cert": str(certificate[0]), "tls_key": str(certificate[1])}
+    async with open_door(None, **tls) as door:
+        silent = await door.client()
+        await eventually(lambda: door.listener.sockets == 1)
+        await door.listener.close()
+        assert door.listener.sockets == 0
+        assert await silent.raw_to_end() == b""
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", door.port)
+
+
+async def test_under_tls_two_shards_share_one_port(certificate: tuple[Path, Path]) -> None:
+    tls = {"tls_cert": str(certificate[0]), "tls_key": str(certificate[1])}
+    async with (
+        open_door(None, **tls) as door,
+        open_door(None, **tls, device_port=door.port) as other,
+    ):
+        assert other.port == door.port
 
 
 async def test_a_bad_certificate_stops_the_start(tmp_path: Path) -> None:
