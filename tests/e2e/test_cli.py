@@ -43,6 +43,57 @@ async def test_project_without_serve_starts_the_store_for_its_duration(tmp_path:
     assert sorted(key["client"] for key in json.loads(out)) == [False, True]
 
 
+async def test_the_limits_of_a_project_are_shown_and_changed(tmp_path: Path) -> None:
+    where = ("--data-dir", str(tmp_path / "data"))
+
+    async def limits(*words: str) -> tuple[int, str, str]:
+        return await pushwire("project", "limits", "my-app", *words, *where)
+
+    await pushwire("project", "create", "my-app", *where)
+    code, out, _ = await limits()
+    shown = dict(line.split() for line in out.splitlines())
+    assert (code, set(shown.values())) == (0, {"default"})
+    assert set(shown) == {
+        "sends_per_second",
+        "key_sends_per_second",
+        "publishes_per_second",
+        "device_sends_per_minute",
+        "topic_publishes_per_minute",
+    }
+    code, out, _ = await limits("--sends-per-second", "20000.5", "--device-sends-per-minute", "0")
+    changed = dict(line.split() for line in out.splitlines())
+    assert code == 0
+    assert changed == {**shown, "sends_per_second": "20000.5", "device_sends_per_minute": "0"}
+    code, out, _ = await limits("--sends-per-second", "default", "--json")
+    assert (code, json.loads(out)) == (0, {"device_sends_per_minute": 0.0})
+    code, _, err = await limits("--publishes-per-second", "-1")
+    assert (code, "publishes_per_second" in err) == (1, True)
+    for wrong in ("many", "nan", "inf"):
+        code, _, err = await limits("--sends-per-second", wrong)
+        assert (code, "--sends-per-second" in err) == (2, True)
+    code, out, _ = await limits("--json")
+    assert (code, json.loads(out)) == (0, {"device_sends_per_minute": 0.0})
+    code, _, err = await pushwire("project", "limits", "nobody", *where)
+    assert (code, "no such project" in err) == (1, True)
+
+
+async def test_a_limit_that_a_command_sets_holds(gateway: RunningGateway) -> None:
+    where = ("--data-dir", str(gateway.data_dir))
+    code, out, err = await pushwire("project", "create", "slow", "--json", *where)
+    assert code == 0, err
+    environment = {"PUSHWIRE_PROJECT": "slow", "PUSHWIRE_API_KEY": json.loads(out)["api_key"]}
+    code, _, err = await pushwire(
+        "project", "limits", "slow", "--publishes-per-second", "0.001", *where
+    )
+    assert code == 0, err
+    send = ("send", "--topic", "news", "--title", "Hello", *where)
+    code, _, err = await pushwire(*send, environment=environment)
+    assert code == 0, err
+    code, out, err = await pushwire(*send, environment=environment)
+    assert (code, out) == (1, "")
+    assert "pushwire project limits PROJECT --publishes-per-second N" in err
+
+
 async def test_service_account_names_this_gateway(gateway: RunningGateway) -> None:
     code, out, err = await pushwire(
         *("project", "service-account", "demo", "--data-dir", str(gateway.data_dir))

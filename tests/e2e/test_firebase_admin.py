@@ -83,6 +83,13 @@ def use_url(monkeypatch: pytest.MonkeyPatch, api: Api) -> None:
     monkeypatch.setattr(service, "IID_URL", api.url)
 
 
+def try_once(firebase: Firebase) -> None:
+    """Have it raise what is answered: by itself it heeds Retry-After, and sends again."""
+    service = messaging._get_messaging_service(firebase.app)
+    adapter = service._client.session.get_adapter("http://")
+    adapter.max_retries = adapter.max_retries.new(total=0)
+
+
 def everything(token: str) -> messaging.Message:
     """Use every option that the SDK knows."""
     return messaging.Message(
@@ -212,6 +219,47 @@ async def test_errors_have_their_classes(api: Api, firebase: Firebase) -> None:
             await firebase(messaging.send, message)
 
 
+@pytest.mark.parametrize(
+    ("limits", "target"),
+    [
+        ({"project_sends_per_s": 0.001}, "token"),
+        ({"device_sends_per_min": 0.01, "device_sends_burst": 1}, "token"),
+        ({"project_publishes_per_s": 0.001}, "topic"),
+    ],
+    ids=["project", "device", "publishes"],
+)
+async def test_what_is_over_a_limit_has_its_class_too(
+    store_url: str, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], target: str
+) -> None:
+    async with running_api(store_url, **limits) as api, app_server(api) as firebase:
+        use_url(monkeypatch, api)
+        name = "news" if target == "topic" else (await api.device())["token"]
+        message = messaging.Message(**{target: name}, data={"k": "v"})
+        assert await firebase(messaging.send, message)
+        try_once(firebase)
+        with pytest.raises(messaging.QuotaExceededError, match="Too many messages") as caught:
+            await firebase(messaging.send, message)
+        assert isinstance(caught.value, exceptions.ResourceExhaustedError)
+        assert caught.value.code == exceptions.RESOURCE_EXHAUSTED
+        assert caught.value.http_response.status_code == 429
+        assert int(caught.value.http_response.headers["Retry-After"]) >= 1
+
+
+@pytest.mark.slow
+async def test_it_waits_as_long_as_a_limit_says_and_sends_again(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        running_api(store_url, project_sends_per_s=1) as api,  # two at once
+        app_server(api) as firebase,
+    ):
+        use_url(monkeypatch, api)
+        message = messaging.Message(token=(await api.device())["token"])
+        assert all([await firebase(messaging.send, message) for _ in range(3)])
+        refused = api.services.metrics.limit_refusals.labels("project")._value.get()
+        assert refused >= 1
+
+
 @pytest.mark.filterwarnings("ignore:.*_legacy is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("subscribe", "unsubscribe", "unknown"),
@@ -289,9 +337,7 @@ async def test_a_store_that_is_away_is_unavailable(monkeypatch: pytest.MonkeyPat
             device = await api.device()
             message = messaging.Message(token=device["token"])
             await firebase(messaging.send, message)
-            service = messaging._get_messaging_service(firebase.app)
-            retries = service._client.session.get_adapter("http://").max_retries
-            service._client.session.get_adapter("http://").max_retries = retries.new(total=0)
+            try_once(firebase)
             server.stop()
             with pytest.raises(exceptions.UnavailableError):
                 await firebase(messaging.send, message)
