@@ -17,6 +17,7 @@ from router.store.callbacks import Lanes
 from router.store.connection import Store
 from router.store.dead_letters import Bounds, DeadLetters
 from router.store.members import Members
+from router.store.messages import Messages
 from router.store.outbox import Outbox
 from router.store.webhooks import Webhooks
 
@@ -54,6 +55,7 @@ def callbacks_of(
         letters,
         directory,
         Members(store),
+        Messages(store),
         metrics,
         now_ms,
         new_id,

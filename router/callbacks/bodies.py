@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from router.model.audience import parse_target
-from router.model.ids import ProjectId
+from router.model.ids import BROADCAST, ProjectId
 from router.model.receipt import ENGAGEMENT, Event
 from router.model.times import Times
 from router.model.webhook import Kind
@@ -17,6 +17,7 @@ _UPSTREAM: Final = Event.UPSTREAM.value.encode()
 _UNREGISTERED: Final = Event.UNREGISTERED.value.encode()
 _NOBODY: Final[Mapping[bytes, bytes]] = {}
 _TOPIC: Final = "/topics/"
+_EVERYBODY: Final = f"{_TOPIC}{BROADCAST}".encode()
 _ENGAGEMENT: Final = frozenset(event.value.encode() for event in ENGAGEMENT)
 
 
@@ -40,13 +41,26 @@ class Bodies:
         whole = device.startswith(b"/")
         return b"" if whole or event in {_UPSTREAM, _UNREGISTERED} else device
 
-    def read(self, record: bytes, data: bytes, users: Mapping[bytes, bytes] = _NOBODY) -> Told:
+    @staticmethod
+    def selected(record: bytes) -> bytes:
+        """Give the message of an entry that tells of one to a condition or a filter as a whole."""
+        _, message, device, _ = record.split(b"|", 3)
+        return message if device == _EVERYBODY else b""
+
+    def read(
+        self,
+        record: bytes,
+        data: bytes,
+        users: Mapping[bytes, bytes] = _NOBODY,
+        selections: Mapping[bytes, bytes] = _NOBODY,
+    ) -> Told:
         """Write what an entry of the outbox tells.
 
         Args:
             record: its field `r`; ids and events are plain, only the detail needs to be quoted.
             data: its field `x`, JSON.
             users: by device, for receipts; each in JSON.
+            selections: by message, condition and filter of those that have no other target; JSON.
         """
         project, message, device, event, time, _, sent, detail = record.split(b"|", 7)
         if event == _UPSTREAM:
@@ -54,7 +68,9 @@ class Bodies:
         if event == _UNREGISTERED:
             body = self._unregistered(project, device, int(time), detail)
             return Told(Kind.UNREGISTERED, (body,))
-        whose = users.get(device, b"")
+        whose = _whose(device, users.get(device, b""), selections.get(message, b""))
+        if device.startswith(b"/"):
+            device = b""
         last = self._receipt(message, device, whose, event, int(time), detail)
         if sent == b"0":
             return Told(Kind.RECEIPTS, (last,))
@@ -70,14 +86,11 @@ class Bodies:
         self,
         message: bytes,
         device: bytes,
-        user: bytes,
+        whose: bytes,
         event: bytes,
         time_ms: int,
         detail: bytes,
     ) -> bytes:
-        whose = b',"user":' + user if user else b""
-        if device.startswith(b"/"):
-            device, whose = b"", _whole(device.decode())
         text = b'{"message_id":"%b","device_id":"%b"%b,"event":"%b","time":"%b"' % (
             message,
             device,
@@ -118,8 +131,16 @@ class Bodies:
         )
 
 
+def _whose(device: bytes, user: bytes, selection: bytes) -> bytes:
+    """Name the user of a device; or the target, where an event is of the message as a whole."""
+    if device == _EVERYBODY:
+        return b"," + selection[1:-1] if selection else b""  # the fields of an object
+    if device.startswith(b"/"):
+        return _whole(device.decode())
+    return b',"user":' + user if user else b""
+
+
 def _whole(target: str) -> bytes:
-    """Name the target of a message to many, where an event is of the message as a whole."""
     audience = parse_target(target)
     if audience is not None:
         return b',"%b":%b' % (audience.kind.value.encode(), _json.encode(audience.name))

@@ -21,12 +21,14 @@ from router.model.ids import (
     QUIET_DIGITS,
     TOPIC_DIGITS,
     DeviceId,
+    MessageId,
     Partition,
 )
 from router.model.webhook import BATCH, LANES, DeadLetter, Kind, Webhook, lane_of
 from router.store.callbacks import FULL, LINGER_MS, Lanes, Source, element
 from router.store.dead_letters import DeadLetters
 from router.store.members import Members
+from router.store.messages import Messages
 from router.store.outbox import QUIET, Outbox, RawEntry
 from router.telemetry.metrics import Metrics
 
@@ -57,6 +59,7 @@ class Feed:
         letters: where what finds no room goes.
         directory: who wants what.
         members: whose a device is.
+        messages: what a message to a condition is for.
         metrics: counts what found no room.
         now_ms: the clock, epoch milliseconds.
         new_id: makes the id of a callback.
@@ -70,6 +73,7 @@ class Feed:
         letters: DeadLetters,
         directory: Directory,
         members: Members,
+        messages: Messages,
         metrics: Metrics,
         now_ms: Callable[[], int],
         new_id: Callable[[], str],
@@ -80,6 +84,7 @@ class Feed:
         self._letters = letters
         self._directory = directory
         self._members = members
+        self._messages = messages
         self._metrics = metrics
         self._now_ms = now_ms
         self._new_id = new_id
@@ -116,7 +121,8 @@ class Feed:
             await directory.refresh()
             heard = [entry for entry in read if self._is_heard(entry[1])]
             users = await self._users(heard)
-            for webhook, items in self._sort(heard, users).values():
+            selections = await self._selections(heard)
+            for webhook, items in self._sort(heard, users, selections).values():
                 await self._push(webhook, partition, items)
             await self._outbox.advance(partition, GROUP, read[-1][0])
         except Exception:
@@ -130,6 +136,12 @@ class Feed:
         if not self._directory.by_project:
             await self._outbox.close_group(partition, GROUP)
             self._open[partition] = False
+
+    async def _selections(self, read: Sequence[RawEntry]) -> dict[bytes, bytes]:
+        """Look up what messages to conditions and filters are for: the outbox knows only that."""
+        messages = {self._bodies.selected(record) for _, record, _ in read} - {b""}
+        found = await self._messages.selections([MessageId(one.decode()) for one in messages])
+        return {message.encode(): text.encode() for message, text in found.items()}
 
     async def _users(self, read: Sequence[RawEntry]) -> dict[bytes, bytes]:
         """Look up whose the devices of receipts are, each once; devices of nobody are left out.
@@ -155,12 +167,15 @@ class Feed:
         return record[:bar] in self._directory.by_project and not _is_quiet(record, bar + 1)
 
     def _sort(
-        self, read: Sequence[RawEntry], users: Mapping[bytes, bytes]
+        self,
+        read: Sequence[RawEntry],
+        users: Mapping[bytes, bytes],
+        selections: Mapping[bytes, bytes],
     ) -> dict[str, tuple[Webhook, list[_Item]]]:
         wanted: dict[str, tuple[Webhook, list[_Item]]] = {}
         by_project = self._directory.by_project
         for entry, record, data in read:
-            item = _Item(entry, self._bodies.read(record, data, users))
+            item = _Item(entry, self._bodies.read(record, data, users, selections))
             for webhook in by_project[record[: record.index(b"|")]]:
                 if item.told.kind in webhook.events:
                     wanted.setdefault(webhook.id, (webhook, []))[1].append(item)

@@ -27,6 +27,9 @@ class _Line(msgspec.Struct, frozen=True, gc=False):
     latency_ms: int | None
     detail: str | None
     partition: str
+    topic: str | None
+    user: str | None
+    group: str | None
 
 
 class _Compressor(Protocol):
@@ -96,6 +99,9 @@ class NdjsonEncoder:
             record.latency_ms,
             record.detail,
             record.partition,
+            record.topic,
+            record.user,
+            record.group,
         )
 
 

@@ -20,6 +20,9 @@ COLUMNS: Final = (
     ("latency_ms", _NUMBERS),
     ("detail", _STRINGS),
     ("partition", _STRINGS),
+    ("topic", _STRINGS),
+    ("user", _STRINGS),
+    ("group", _STRINGS),
 )
 """Names and types, in order."""
 REQUIRED: Final = frozenset({"event_id", "time", "event", "project", "partition"})
@@ -107,6 +110,9 @@ class ParquetEncoder:
             [record.latency_ms for record in records],
             [record.detail for record in records],
             [record.partition for record in records],
+            [record.topic for record in records],
+            [record.user for record in records],
+            [record.group for record in records],
         )
         arrays = [
             self._arrow.array(values, kind)

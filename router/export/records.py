@@ -1,17 +1,19 @@
 """What is exported of an event: a flat record. Its fields are a contract, docs/export.md.
 
 What a device sends to its app server is not among them: it is told that a message came up, not
-what it says. A topic or a user is not either, as the outbox does not know them; `message_id` joins
-what the sender knows.
+what it says. The target stands in the events of a message as a whole: `message_id` joins them with
+those of its devices, as the outbox does not repeat it there.
 """
 
 from typing import Final
 
 import msgspec
 
-from router.model.ids import Partition
+from router.model.audience import AudienceKind, parse_target
+from router.model.ids import BROADCAST, Partition
 from router.model.receipt import Event
-from router.store.outbox import WHOLE
+from router.store.messages import TOPIC_MARK
+from router.store.outbox import QUIET, WHOLE
 
 _SENT_SUFFIX: Final = "-sent"
 _OURS: Final = b"_"
@@ -37,6 +39,11 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """From acceptance, where that is known."""
     detail: str | None
     partition: str
+    topic: str | None = None
+    """Of a message to a topic, where the event is of the message as a whole."""
+    user: str | None = None
+    """Of one to a user, likewise; so is the next."""
+    group: str | None = None
 
 
 def read(partition: Partition, entry: str, record: bytes) -> tuple[Record, ...]:
@@ -53,8 +60,9 @@ def read(partition: Partition, entry: str, record: bytes) -> tuple[Record, ...]:
     project, message, device, event, time, accepted, sent, detail = text.split("|", 7)
     if event == Event.UPSTREAM:
         message, detail = detail, ""
+    target = ""
     if device[:1] in WHOLE:
-        device = ""
+        device, target = "", device.removeprefix(QUIET)
     event_id = f"{partition}-{entry}"
     time_ms, accepted_ms, sent_ms = _in_calendar(int(time)), int(accepted) or None, int(sent)
     last = Record(
@@ -68,6 +76,7 @@ def read(partition: Partition, entry: str, record: bytes) -> tuple[Record, ...]:
         _latency_ms(time_ms, accepted_ms),
         detail or None,
         partition,
+        *_target(target),
     )
     if not sent_ms:
         return (last,)
@@ -84,6 +93,16 @@ def read(partition: Partition, entry: str, record: bytes) -> tuple[Record, ...]:
         partition,
     )
     return told, last
+
+
+def _target(target: str) -> tuple[str | None, str | None, str | None]:
+    """Give topic, user and group; one at the most is there."""
+    audience = parse_target(target)
+    if audience is not None:
+        is_user = audience.kind is AudienceKind.USER
+        return None, audience.name if is_user else None, None if is_user else audience.name
+    topic = target.removeprefix(TOPIC_MARK)
+    return (None if topic in {"", BROADCAST} else topic), None, None
 
 
 def _in_calendar(time_ms: int) -> int:

@@ -44,6 +44,17 @@ class Messages:
             for message, answer in zip(messages, asked, strict=True)
         ]
 
+    async def selections(self, messages: Sequence[MessageId]) -> dict[MessageId, str]:
+        """Give condition and filter of messages, as JSON, as far as they have any and it is kept.
+
+        Raises:
+            StoreUnavailableError: the store did not answer in time.
+        """
+        batch = self._store.batch
+        asked = [(one, batch.call("HGET", keys.message(one), "s")) for one in messages]
+        found = [(one, await answer) for one, answer in asked]
+        return {one: text.decode() for one, text in found if isinstance(text, bytes)}
+
     async def receivers(self, message: MessageId) -> dict[DeviceId, Event]:
         """Give about a hundred devices that a message to a topic reached, and how far it went.
 

@@ -5,10 +5,12 @@ import pytest
 
 from router.cast import Casting
 from router.model.audience import Audience, AudienceKind
-from router.model.ids import QUIET_DIGITS, MessageId
+from router.model.ids import BROADCAST, QUIET_DIGITS, MessageId
 from router.model.message import Message, ReceiptMode
 from router.model.receipt import Event
+from router.model.selection import Filter, Selection
 from router.model.topic import DeviceEvent
+from router.publish import Publication
 from router.registration import Registered
 from router.store import keys
 from tests.contract.callback_stage import CallbackStage, callback_stage
@@ -102,6 +104,36 @@ async def test_a_message_to_a_topic_is_told_of_as_a_whole(
         assert [event for *_, event in events_of(receiver, gone)] == ["accepted", "cancelled"]
         assert await stage.events(message) == ["accepted", "expired"]
         assert await topics.log() == []
+        receiver.check()
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        Selection(condition="'a' in topics"),
+        Selection(filter=Filter(platform=("python",))),
+    ],
+    ids=["condition", "filter"],
+)
+async def test_a_message_to_a_condition_or_a_filter_is_told_of_by_that(
+    fresh_store_url: str, selection: Selection
+) -> None:
+    async with callback_stage(fresh_store_url) as stage, receiving() as receiver, stage.worker():
+        topics = TopicStages(stage.store)
+        topics.project = stage.project
+        await stage.webhook(receiver)
+        message = Message("", selection=selection, data={"k": "v"}, ttl_ms=60_000)
+        sent = await topics.publisher.publish(stage.project, Publication(BROADCAST, message))
+        await topics.publisher.retract(stage.project, sent)
+        await eventually(lambda: len(events_of(receiver, sent)) == 2)
+        named = [
+            (one["event"], set(one) - {"message_id", "time", "event"}) for one in receiver.receipts
+        ]
+        field = "condition" if selection.condition else "filter"
+        assert named == [(event, {"device_id", field}) for event in ("accepted", "cancelled")]
+        assert {str(one[field]) for one in receiver.receipts} == {
+            selection.condition or "{'platform': ['python']}"
+        }
         receiver.check()
 
 

@@ -41,6 +41,28 @@ def test_a_receipt_of_a_message_to_a_topic_as_a_whole_names_the_topic() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "selection",
+    [{"condition": "'a' in topics"}, {"filter": {"platform": ["ios"]}}, {}],
+    ids=["condition", "filter", "forgotten"],
+)
+def test_a_receipt_of_a_message_to_a_condition_as_a_whole_names_it(
+    selection: dict[str, object],
+) -> None:
+    raw = f"demo|m1|/topics/*|accepted|{NOW}|0|0|".encode()
+    assert (Bodies.selected(raw), Bodies.device_of(raw)) == (b"m1", b"")
+    assert Bodies.selected(record("sent")) == b""
+    kept = {b"m1": json.dumps(selection).encode()} if selection else {}
+    told = json.loads(Bodies().read(raw, b"", selections=kept).parts[0])
+    assert told == {
+        "message_id": "m1",
+        "device_id": "",
+        **selection,
+        "event": "accepted",
+        "time": "2025-11-24T16:00:00.005Z",
+    }
+
+
 @given(st.text().filter(lambda text: max(text, default="a") < "\ud800"))
 def test_any_detail_is_quoted(detail: str) -> None:
     failed = json.loads(Bodies().read(record("nacked", detail), b"").parts[0])

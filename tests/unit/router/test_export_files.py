@@ -31,6 +31,9 @@ found = st.builds(
     latency_ms=st.none() | st.integers(0, 2**62),
     detail=st.none() | texts,
     partition=texts,
+    topic=st.none() | texts,
+    user=st.none() | texts,
+    group=st.none() | texts,
 )
 
 
@@ -48,6 +51,9 @@ def row_of(record: Record) -> Row:
         "latency_ms": record.latency_ms,
         "detail": record.detail,
         "partition": record.partition,
+        "topic": record.topic,
+        "user": record.user,
+        "group": record.group,
     }
 
 

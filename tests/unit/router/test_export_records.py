@@ -46,6 +46,30 @@ def test_what_is_not_known_is_none() -> None:
     assert (record.accepted_ms, record.latency_ms) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("target", "field", "name"),
+    [
+        ("/topics/news", "topic", "news"),
+        ("~/topics/news", "topic", "news"),
+        ("/users/a%7Cb%20c", "user", "a|b c"),
+        ("/groups/family", "group", "family"),
+        ("/topics/*", "", ""),
+    ],
+)
+def test_an_event_of_a_message_as_a_whole_names_its_target(
+    target: str, field: str, name: str
+) -> None:
+    (record,) = read(f"demo|m1|{target}|accepted|{NOW}|0|0|")
+    named = {one: getattr(record, one) for one in ("topic", "user", "group")}
+    assert named == {**dict.fromkeys(named), **({field: name} if field else {})}
+    assert record.device_id is None
+
+
+def test_an_event_of_one_device_leaves_the_target_to_the_message_as_a_whole() -> None:
+    for record in read(f"demo|m1|dev1|delivered|{NOW}|{NOW - 250}|{NOW - 50}|"):
+        assert (record.topic, record.user, record.group) == (None, None, None)
+
+
 def test_a_registration_that_ended_has_no_message() -> None:
     (record,) = read(f"demo||dev1|unregistered|{NOW}|0|0|")
     assert (record.message_id, record.device_id) == (None, "dev1")
