@@ -120,7 +120,7 @@ def routes(services: Services) -> list[Route]:
             Registrant,
             NewDevice,
             201,
-            errors=(*bad, ErrorCode.ALREADY_EXISTS),
+            errors=(*bad, ErrorCode.ALREADY_EXISTS, ErrorCode.QUOTA_EXCEEDED),
             detail="The token is the address that app servers send to; the credential is the "
             "device's own secret for connecting. A `device_id` that is registered is taken anew "
             "only with an API key or the device's own credential as Bearer.",
@@ -128,7 +128,7 @@ def routes(services: Services) -> list[Route]:
         Route("GET", device, handlers.get, "Read a device.", owner, None, DeviceView,
               errors=missing),
         Route("PATCH", device, handlers.change, "Change what is known of a device.", owner,
-              DeviceChange, DeviceView, errors=(*bad, *missing)),
+              DeviceChange, DeviceView, errors=(*bad, *missing, ErrorCode.QUOTA_EXCEEDED)),
         Route("DELETE", device, handlers.unregister, "Unregister a device: its token is void.",
               owner, None, Unregistered, errors=missing),
         Route("POST", f"{device}:rotateToken", handlers.rotate,
