@@ -185,8 +185,8 @@ async def test_conditions_and_filters_count_as_one_topic(store_url: str) -> None
     async with running_api(store_url) as api:
         state = keys.topic_state(api.project, BROADCAST)
         assert (await api.send({"condition": "'a' in topics"})).status == 200
-        await api.services.store.batch.call("HSET", state, "rt", FAR_US)
         for target in ({"condition": "'b' in topics"}, {"filter": {"platform": ["test"]}}):
+            await api.services.store.batch.call("HSET", state, "rt", FAR_US)
             assert_throttled(await api.send(target), Limit.TOPIC, "topic:*")
         narrowed = {"topic": "news", "filter": {"platform": ["test"]}}
         assert (await api.send(narrowed)).status == 200
