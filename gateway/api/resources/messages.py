@@ -7,32 +7,28 @@ from datetime import datetime
 import msgspec
 
 from gateway.api import errors
+from gateway.api.entries import casting_of, entry_of, publication_of
 from gateway.api.fcm_model import BatchBody, SendBody
-from gateway.api.fcm_v1 import BatchItem, SendRequest, parse_batch, parse_send
+from gateway.api.fcm_v1 import parse_batch, parse_send
 from gateway.api.http_server import Reply
 from gateway.api.request import Call, digest, reply
 from gateway.api.routing import Access, Route
 from gateway.api.sent import BatchResponse, Outcome, Sent
 from gateway.api.services import Services
 from gateway.api.times import rfc3339, rfc3339_or_none
-from router.cast import Casting
-from router.model.audience import Audience
 from router.model.errors import ErrorCode, PushError, QuotaExceededError
 from router.model.ids import (
     DeviceId,
     MessageId,
     ProjectId,
-    TopicName,
     parse_message_id,
     parse_token,
 )
-from router.model.limits import Rate
 from router.model.message import Message
 from router.model.project import Scope
 from router.model.receipt import Event
 from router.model.selection import Filter
 from router.model.status import MessageStatus, rates
-from router.publish import Publication
 from router.quotas import Quota
 from router.send import Item
 
@@ -200,7 +196,7 @@ class _Handlers:
                 outcomes[index] = await self._checked(project, request.message, call.now_ms)
             else:
                 own_key = f"{key}/{index}" if key else ""
-                entries.append(_entry(item, request, own_key, quota.device))
+                entries.append(entry_of(item, request, own_key, quota.device))
                 places.append(index)
         sent = await self._accept_paid(project, entries, quota)
         for index, outcome in zip(places, sent, strict=True):
@@ -239,9 +235,9 @@ class _Handlers:
         """Store a message for its device, its topic, its user or its group."""
         message = item.message
         if message.audience is not None:
-            return await self._caster.cast(project, _casting(item, message.audience))
+            return await self._caster.cast(project, casting_of(item, message.audience))
         if (log := message.log) is not None:
-            publication = _publication(item, log, quota)
+            publication = publication_of(item, log, quota.topic)
             return await self._publisher.publish(project, publication)
         return await self._sender.send_item(project, item)
 
@@ -259,12 +255,12 @@ class _Handlers:
     ) -> list[MessageId | PushError]:
         """Store several: those to topics, to devices, to users and groups each in their order."""
         topics = {
-            index: _publication(item, log, quota)
+            index: publication_of(item, log, quota.topic)
             for index, item in enumerate(items)
             if (log := item.message.log) is not None
         }
         casts = {
-            index: _casting(item, audience)
+            index: casting_of(item, audience)
             for index, item in enumerate(items)
             if (audience := item.message.audience) is not None
         }
@@ -322,19 +318,6 @@ class _Handlers:
         if device.project != project:
             raise PushError(ErrorCode.SENDER_ID_MISMATCH, "The token is of another project.")
         self._terms.check(device.bridge, message, now_ms)
-
-
-def _publication(item: Item, topic: TopicName, quota: Quota) -> Publication:
-    return Publication(topic, item.message, item.idempotency_key, item.digest, quota.topic)
-
-
-def _casting(item: Item, audience: Audience) -> Casting:
-    return Casting(audience, item.message, item.idempotency_key, item.digest, item.rate)
-
-
-def _entry(item: BatchItem, request: SendRequest, batch_key: str, rate: Rate) -> Item:
-    key = request.idempotency_key or batch_key
-    return Item(request.message, key, digest(memoryview(item.raw)) if key else "", rate)
 
 
 def _sent(project: ProjectId, message: MessageId, headers: Mapping[str, str]) -> Reply:
