@@ -6,7 +6,7 @@ What happens meanwhile (processes killed) is the caller's: `trouble`.
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -17,13 +17,16 @@ from loadtest.crowd import Answer as CrowdAnswer
 from loadtest.crowd import Begin, Calm, Command, Count, CrowdProcess, Enrol, Report, crowd_process
 from loadtest.ledger import Ledger, Verdict
 from loadtest.publishers import subscribe
-from loadtest.scenario import Access, Trouble
+from loadtest.run.protocol import Place
 from loadtest.senders import Accountable
 
 EVERYBODY: Final = "everybody"
 _POLL_S: Final = 0.5
 _UNKNOWN: Final = "?"
 _SHOWN: Final = 20
+
+Trouble = Callable[[], Awaitable[None]]
+"""Runs from the moment when all devices are connected until the last send was answered."""
 
 
 class CrowdPlan(msgspec.Struct, frozen=True):
@@ -140,7 +143,7 @@ class _Account:
                     yield Receipt(message, "delivered", device)
 
 
-async def run(access: Access, plan: CrowdPlan, trouble: Trouble | None = None) -> CrowdOutcome:
+async def run(access: Place, plan: CrowdPlan, trouble: Trouble | None = None) -> CrowdOutcome:
     """Register and subscribe a crowd, publish, and account for everything.
 
     Raises:
@@ -182,7 +185,7 @@ async def run(access: Access, plan: CrowdPlan, trouble: Trouble | None = None) -
 
 
 async def _enrol(
-    access: Access, plan: CrowdPlan, crowds: Sequence[CrowdProcess]
+    access: Place, plan: CrowdPlan, crowds: Sequence[CrowdProcess]
 ) -> list[list[_Device]]:
     each = plan.devices // len(crowds)
     command = Enrol(access.api, access.project, access.client_key, each)
@@ -202,7 +205,7 @@ async def _enrol(
     return groups
 
 
-def _begin(access: Access, plan: CrowdPlan, number: int) -> Begin:
+def _begin(access: Place, plan: CrowdPlan, number: int) -> Begin:
     return Begin(
         devices=access.devices,
         sources=[f"127.0.1.{1 + 2 * number}", f"127.0.1.{2 + 2 * number}"],
@@ -214,7 +217,7 @@ def _begin(access: Access, plan: CrowdPlan, number: int) -> Begin:
 
 
 async def _send(
-    access: Access,
+    access: Place,
     plan: CrowdPlan,
     account: _Account,
     addressed: Sequence[_Device],

@@ -130,7 +130,7 @@ def number(value: float) -> str:
         return f"{value / 1e6:g}M"
     if value >= 1e4:  # noqa: PLR2004 - thousands
         return f"{value / 1e3:g}k"
-    return f"{value:.6g}"
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"  # noqa: PLR2004 - three digits say enough
 
 
 def clock(seconds: float) -> str:

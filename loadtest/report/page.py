@@ -12,6 +12,8 @@ from loadtest.run.result import Latency, Result
 from loadtest.run.spec import encode_hook
 
 _CURVE_STEPS: Final = 120
+_BACKLOG: Final = 10
+"""So many messages wait for their answers at any moment of a good run."""
 _NAMES: Final = {
     "delivery": "delivery: due until at the device",
     "resumed": "resumed: return of the device until at the device",
@@ -89,7 +91,7 @@ def charts(result: Result) -> list[Chart]:
             [Line(name, [point.memory.get(name) for point in points]) for name in names],
         ),
     ]
-    if any(point.errors or point.backlog for point in points):
+    if any(point.errors or point.backlog >= _BACKLOG for point in points):
         lines = [
             Line("errors a second", [point.errors / period for point in points]),
             Line("due and unanswered", [point.backlog for point in points]),
@@ -140,13 +142,13 @@ def _tiles(result: Result) -> str:
     ]
     if delivery is not None:
         tiles += [
-            (f"delivery {name}", f"{delivery.quantiles[name]:.3g}", "ms") for name in ("p50", "p99")
+            (f"delivery {name}", number(delivery.quantiles[name]), "ms") for name in ("p50", "p99")
         ]
-        tiles.append(("delivery max", f"{delivery.max:.4g}", "ms"))
+        tiles.append(("delivery max", number(delivery.max), "ms"))
     for name in ("messages a second", "CPU per delivery, µs", "shard memory per connection, KiB"):
         if name in result.figures:
             short, _, unit = name.partition(", ")
-            tiles.append((short, f"{result.figures[name]:.4g}", unit))
+            tiles.append((short, number(result.figures[name]), unit))
     cells = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)} <small>{escape(unit)}</small></dd></div>"
         for name, value, unit in tiles

@@ -34,7 +34,6 @@ from loadtest.run.samples import Sampler, counters
 from loadtest.run.spec import Spec
 from loadtest.run.tally import Tally, period_of
 from loadtest.run.trouble import Trouble
-from loadtest.senders import Account
 
 CONNECT_S: Final = 120.0
 _POLL_S: Final = 0.1
@@ -117,11 +116,11 @@ class Leader:
                 async with asyncio.TaskGroup() as group:
                     watching = group.create_task(self._watch())
                     done, spent = await self._load(tokens)
-                    judged = await self._timed("checking", self._judge(done))
                     watching.cancel()
+                verdict = await self._timed("checking", self._judge(done))
             finally:
                 await self._dismiss()
-        return self._result(judged, spent)
+        return self._result(verdict, spent)
 
     def halt(self, *, now: bool) -> None:
         """End the sending early; with `now`, also give up what has no answer."""
@@ -154,8 +153,7 @@ class Leader:
         tokens = [token for answer in answers for token in answer.tokens]
         self._device_ids = [one for answer in answers for one in answer.device_ids]
         if self._layout.subscribing:
-            place = self._ground.place
-            account = Account(place.api, place.project, place.api_key)
+            account = self._ground.place.account
             for number in range(min(spec.topics, spec.devices)):
                 some = tokens[number :: spec.topics]
                 await subscribe(account, self._layout.topic(number), some)
@@ -303,18 +301,18 @@ class Leader:
         finally:
             self._phases[phase] = round(time.monotonic() - begun, 2)
 
-    def _result(self, judged: Verdict, spent: dict[str, float]) -> Result:
+    def _result(self, verdict: Verdict, spent: dict[str, float]) -> Result:
         tally, ground = self._tally, self._ground
         return Result(
             scenario=self._scenario,
-            kept=judged.kept,
-            report=judged.report(),
+            kept=verdict.kept,
+            report=verdict.report(),
             started=self._started.isoformat(timespec="seconds"),
             gateway=ground.named,
             machine=machine(),
             versions=versions(),
             spec=self._spec,
-            verdict=judged,
+            verdict=verdict,
             phases=self._phases,
             period=tally.period_s,
             points=tally.points,

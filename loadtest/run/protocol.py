@@ -4,6 +4,7 @@ import msgspec
 
 from loadtest.run.account import Reckoning, Sent
 from loadtest.run.spec import Spec, decode_hook, encode_hook
+from loadtest.senders import Account
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -15,6 +16,11 @@ class Place(msgspec.Struct, frozen=True):
     project: str
     api_key: str
     client_key: str
+
+    @property
+    def account(self) -> Account:
+        """The app server's part."""
+        return Account(self.api, self.project, self.api_key)
 
 
 class Enrol(msgspec.Struct, tag_field="do", tag="enrol"):

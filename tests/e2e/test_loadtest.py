@@ -121,7 +121,11 @@ async def test_what_expires_meanwhile_is_accounted_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["lean", "sdk"])
 @pytest.mark.parametrize(
-    ("tamper", "says"), [(without("3"), "lost: 2"), (doubled("3"), "seen twice: 2")]
+    ("tamper", "says"),
+    [
+        pytest.param(without("3"), "lost: 2", id="lost"),
+        pytest.param(doubled("3"), "seen twice: 2", id="twice"),
+    ],
 )
 async def test_a_broken_promise_is_exit_code_1(
     gateway: RunningGateway, tmp_path: Path, tamper: Tamper, says: str, kind: str
@@ -237,9 +241,11 @@ async def test_ctrl_c_ends_the_sending_and_still_judges(tmp_path: Path) -> None:
     assert the_result(tmp_path).verdict.accepted > 0
 
 
-async def test_results_are_compared_and_reported_anew(tmp_path: Path) -> None:
+async def test_results_are_compared_and_reported_anew(
+    gateway: RunningGateway, tmp_path: Path
+) -> None:
     for name in ("one", "two"):
-        words = ("steady", "--devices", "2", "--rate", "20", "--seconds", "1")
+        words = ("steady", *access(gateway), "--devices", "2", "--rate", "20", "--seconds", "1")
         code, out, err = await load(tmp_path / name, *words)
         assert code == 0, err + out
     (before,), (after,) = (list((tmp_path / name).glob("*.json")) for name in ("one", "two"))
@@ -256,7 +262,7 @@ async def test_results_are_compared_and_reported_anew(tmp_path: Path) -> None:
     assert "is no result of a load test" in err
 
 
-async def test_scenarios_are_listed_and_shown(tmp_path: Path) -> None:
+async def test_scenarios_are_listed_and_shown(gateway: RunningGateway, tmp_path: Path) -> None:
     code, out, _ = await pushwire("loadtest", "list")
     assert code == 0
     assert "rolling-restart" in out
@@ -264,9 +270,8 @@ async def test_scenarios_are_listed_and_shown(tmp_path: Path) -> None:
     assert code == 0
     own = tmp_path / "own.toml"
     own.write_text(out)
-    code, out, err = await load(
-        tmp_path / "out", str(own), "--devices", "2", "--rate", "10", "--seconds", "1"
-    )
+    words = ("--devices", "2", "--rate", "10", "--seconds", "1")
+    code, out, err = await load(tmp_path / "out", str(own), *access(gateway), *words)
     assert code == 0, err + out
     (found,) = (tmp_path / "out").glob("own-*.json")
     shown: dict[str, Any] = json.loads(found.read_text())

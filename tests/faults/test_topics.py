@@ -10,7 +10,7 @@ import pytest
 
 from loadtest.crowd_scenario import CrowdOutcome, CrowdPlan, run
 from loadtest.faults import Killer
-from loadtest.scenario import Access
+from loadtest.run.protocol import Place
 from tests.support.gateway import RunningGateway, running_gateway
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.slow]
@@ -29,7 +29,7 @@ async def under_fire(
     """Run the plan while processes are killed every `period_s` seconds."""
     chance = random.Random(plan.seed)
     killer = Killer(lambda: {role: gateway.pids(role) for role in PROCESSES}, PROCESSES, chance)
-    access = Access(
+    access = Place(
         api=gateway.api,
         devices=gateway.devices,
         project=gateway.project,

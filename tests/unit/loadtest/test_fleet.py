@@ -78,7 +78,7 @@ async def test_an_accountable_sender_tries_again_under_the_same_key(peer: Peer) 
     await sender.send(2, interval_s=0.001, offset_s=0.0)
     assert peer.keys == ["d-0", "d-0", "d-0", "d-1"]
     assert sender.retries == 2
-    assert [message for _, message in ledger.accepted_ids()] == peer.accepted
+    assert [fault.message for fault in ledger.verdict().lost] == peer.accepted
 
 
 async def test_an_accountable_sender_does_not_repeat_what_is_wrong(peer: Peer) -> None:
