@@ -83,7 +83,9 @@ class Settings(LimitSettings, frozen=True, forbid_unknown_fields=True, kw_only=T
     tls_key: Annotated[str, Meta(description="PEM file of the certificate's key.")] = ""
     allowed_origins: Annotated[
         str,
-        Meta(description="Comma-separated Origins that may connect; * for all, empty for none."),
+        Meta(
+            description="Comma-separated Origins of pages that may call; * for all, empty for none."
+        ),
     ] = "*"
     max_pending: Annotated[
         int, Meta(ge=1, le=100_000, description="Messages a mailbox holds at the most.")

@@ -16,6 +16,7 @@ from gateway.api.accounts import accounts_of
 from gateway.api.audiences import Audiences, audiences_of
 from gateway.api.auth import Authenticator
 from gateway.api.bridging import bridging_of
+from gateway.api.cors import Origins
 from gateway.api.fcm_model import JsonObject
 from gateway.api.http_server import HttpServer, Reply
 from gateway.api.projects_service import ProjectsService
@@ -74,12 +75,16 @@ class Service:
 
     Args:
         routes: all of them.
+        origins: which pages may call.
         now_ms: wall clock, epoch milliseconds.
         max_bytes: the largest body that any call takes.
     """
 
-    def __init__(self, routes: Routes, now_ms: Callable[[], int], max_bytes: int) -> None:
+    def __init__(
+        self, routes: Routes, origins: Origins, now_ms: Callable[[], int], max_bytes: int
+    ) -> None:
         self._routes = routes
+        self._origins = origins
         self._now_ms = now_ms
         self._max_bytes = max_bytes
 
@@ -89,11 +94,23 @@ class Service:
             route, parameters = self._routes.find(request.method, request.raw_path)
             call = Call(request, parameters, self._now_ms(), self._max_bytes)
             return await route.handler(call)
+        except errors.MethodNotAllowedError as error:
+            return self._preflight(request) or _refusal(error)
         except PushError as error:
             return _refusal(error)
         except Exception:  # noqa: BLE001 - the last stop of a request: logged, answered with 500
             _log.exception("request.failed", method=request.method)
             return _refusal(PushError(ErrorCode.INTERNAL, errors.INTERNAL_TEXT))
+
+    def _preflight(self, request: web.BaseRequest) -> Reply | None:
+        asked = request.headers.get("Access-Control-Request-Method", "")
+        if request.method != "OPTIONS" or not asked:
+            return None
+        try:
+            route, _ = self._routes.find(asked, request.raw_path)
+        except PushError:
+            return None
+        return self._origins.preflight(route, request.headers.get("Origin", ""))
 
 
 def _refusal(error: PushError) -> Reply:
@@ -107,10 +124,11 @@ def _refusal(error: PushError) -> Reply:
 
 def discover(services: Services) -> Routes:
     """Find the routes of every module in `gateway.api.resources`, and describe them all."""
+    origins = Origins(services.settings.allowed_origins)
     found: list[Route] = []
     for module in pkgutil.iter_modules(resources.__path__, f"{resources.__name__}."):
         resource = cast("_Resource", importlib.import_module(module.name))
-        found.extend(resource.routes(services))
+        found.extend(origins.open(route, _refusal) for route in resource.routes(services))
     return Routes([*found, *_descriptions(found)])
 
 
@@ -277,13 +295,15 @@ async def serving(services: Services, host: str, port: int) -> AsyncIterator[str
     Raises:
         PushError: the port cannot be had.
     """
+    settings = services.settings
+    origins = Origins(settings.allowed_origins)
     service = Service(
-        discover(services), services.clock.now_ms, services.settings.max_request_bytes
+        discover(services), origins, services.clock.now_ms, settings.max_request_bytes
     )
     metrics = services.metrics
     server = HttpServer(
         service.answer,
-        services.settings.api_max_connections,
+        settings.api_max_connections,
         metrics.limit_refusals.labels(Limit.API_CONNECTIONS.value).inc,
     )
     loop = asyncio.get_running_loop()

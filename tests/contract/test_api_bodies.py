@@ -13,6 +13,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from gateway.api.app import Service
+from gateway.api.cors import Origins
 from gateway.api.http_server import HttpServer, Reply
 from gateway.api.request import Call
 from gateway.api.routing import Access, Route, Routes
@@ -98,7 +99,7 @@ async def test_a_client_that_leaves_amid_its_body_is_no_defect() -> None:
             raise
 
     routes = Routes([Route("POST", "/", read, "Read the body.", Access.OPEN)])
-    service = Service(routes, lambda: 0, 1000)
+    service = Service(routes, Origins(""), lambda: 0, 1000)
     with capture_logs() as logs:
         async with listening(HttpServer(service.answer, 0, lambda: None)) as (host, port):
             _, writer = await asyncio.open_connection(host, port)

@@ -158,13 +158,18 @@ async def served_page() -> AsyncIterator[Page]:
 @contextlib.asynccontextmanager
 async def browsing(page: Page, order: Order, host: str = "127.0.0.1") -> AsyncIterator[Sight]:
     """Look at a page with a browser, under one of this machine's names."""
-    program = find_program("chromium", "google-chrome")
-    with (
-        tempfile.TemporaryDirectory(prefix="browser-") as folder,
-        tempfile.TemporaryFile("w+", errors="replace") as stderr,
-    ):
+    with tempfile.TemporaryFile("w+", errors="replace") as stderr:
         page.order, page.sight = order, Sight(lambda: _said(stderr))
-        words = (f"--user-data-dir={folder}", f"{page.origin(host)}/page.html")
+        async with running_browser(f"{page.origin(host)}/page.html", stderr=stderr):
+            yield page.sight
+
+
+@contextlib.asynccontextmanager
+async def running_browser(url: str, *options: str, stderr: IO[str]) -> AsyncIterator[Path]:
+    """Run a browser on a page, and give the folder of its profile."""
+    program = find_program("chromium", "google-chrome")
+    with tempfile.TemporaryDirectory(prefix="browser-") as folder:
+        words = (*options, f"--user-data-dir={folder}", url)
         process = await asyncio.create_subprocess_exec(
             *(program, *_BROWSER_OPTIONS, *words),
             stdin=asyncio.subprocess.DEVNULL,
@@ -174,7 +179,7 @@ async def browsing(page: Page, order: Order, host: str = "127.0.0.1") -> AsyncIt
             start_new_session=True,
         )
         try:
-            yield page.sight
+            yield Path(folder)
         finally:
             await _end_browser(process, folder)
 

@@ -102,6 +102,14 @@ def test_settings_are_shown_with_what_was_set(capsys: pytest.CaptureFixture[str]
     assert "hidden" not in out
 
 
+def test_the_keys_that_seal_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+    assert main(["settings", "--secret-key", key]) == 0
+    out = capsys.readouterr().out
+    assert "secret_key = …  (set)" in out
+    assert key not in out
+
+
 def test_the_password_of_the_store_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["settings", "--store-url", "rediss://push:hid@den:6380/1"]) == 0
     out = capsys.readouterr().out
