@@ -78,8 +78,7 @@ class Endpoints:
         """
         self._check(url, secret)
         if len(await self._webhooks.of(project)) >= MAX_WEBHOOKS:
-            message = f"A project has at most {MAX_WEBHOOKS} webhooks; delete one first."
-            raise PushError(ErrorCode.QUOTA_EXCEEDED, message)
+            raise _too_many()
         name = base64.b32encode(self._entropy(ENTROPY_BYTES)).decode().lower()
         webhook = Webhook(
             id=f"wh_{name}",
@@ -90,6 +89,11 @@ class Endpoints:
             created_ms=self._now_ms(),
         )
         await self._webhooks.put(webhook)
+        # Of several that were made at once the oldest stay, whichever process made them.
+        kept = (await self._webhooks.of(project))[:MAX_WEBHOOKS]
+        if webhook.id not in {one.id for one in kept}:
+            await self._webhooks.remove(webhook)
+            raise _too_many()
         await self._outbox.open_group(GROUP)
         return webhook
 
@@ -247,3 +251,8 @@ class Endpoints:
         if violations:
             message = f"{violations[0].field} takes {violations[0].description}."
             raise PushError(ErrorCode.INVALID_ARGUMENT, message, violations=tuple(violations))
+
+
+def _too_many() -> PushError:
+    message = f"A project has at most {MAX_WEBHOOKS} webhooks; delete one first."
+    return PushError(ErrorCode.QUOTA_EXCEEDED, message)

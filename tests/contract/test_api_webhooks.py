@@ -99,6 +99,14 @@ async def test_a_project_has_ten_webhooks_at_the_most(api: Api) -> None:
     assert answer.headers["Retry-After"] == "60"  # not soon: it takes somebody who deletes one
 
 
+async def test_webhooks_that_are_made_at_once_are_no_more_than_ten(api: Api) -> None:
+    body = {"url": "https://x.test"}
+    calls = (api.call("POST", "webhooks", body, key=api.key) for _ in range(30))
+    statuses = [answer.status for answer in await asyncio.gather(*calls)]
+    assert sorted(statuses) == [201] * 10 + [429] * 20
+    assert len((await api.call("GET", "webhooks", key=api.key)).json["webhooks"]) == 10
+
+
 @pytest.mark.parametrize("path", ["webhooks", "deadLetters"])
 async def test_webhooks_take_an_api_key_with_the_scope_admin(api: Api, path: str) -> None:
     assert (await api.call("GET", path)).status == 401
