@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from router.bridge_terms import NO_TERMS, BridgeTerms
 from router.model.errors import (
     ErrorCode,
     PushError,
@@ -61,6 +62,7 @@ class Publisher:
         entropy: gives so many random bytes.
         withdraw: takes back, later, what may have been stored although its sender heard that
             nothing was (`router.send`).
+        terms: on which bridges may carry a message; None: none carries any.
     """
 
     def __init__(
@@ -70,12 +72,14 @@ class Publisher:
         now_ms: Callable[[], int],
         entropy: Callable[[int], bytes],
         withdraw: Callable[[ProjectId, MessageId], None],
+        terms: BridgeTerms | None = None,
     ) -> None:
         self._topics = topics
         self._routing = routing
         self._now_ms = now_ms
         self._entropy = entropy
         self._withdraw = withdraw
+        self._terms = terms
 
     async def publish(self, project: ProjectId, publication: Publication) -> MessageId:
         """Store one message; once this returns it is accepted.
@@ -170,6 +174,9 @@ class Publisher:
             partition_of_topic(project, topic), now_ms, self._entropy(ENTROPY_BYTES)
         )
         taken = take_in(message, identifier, now_ms)
+        terms = NO_TERMS
+        if self._terms is not None:
+            terms = self._terms.of_many(project, message, identifier, taken)
         return TopicEnvelope(
             project=project,
             topic=topic,
@@ -186,4 +193,6 @@ class Publisher:
             idempotency_digest=publication.digest,
             label=message.label,
             rate=publication.rate,
+            bridge=terms.policy,
+            part=terms.part,
         )

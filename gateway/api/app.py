@@ -166,7 +166,9 @@ async def services_of(
         def withdraw(project: ProjectId, message: MessageId) -> None:
             sender.withdraw(project, message)  # it is made below
 
-        publisher = Publisher(topics, routing, clock.now_ms, entropy.bytes, withdraw)
+        publisher = Publisher(
+            topics, routing, clock.now_ms, entropy.bytes, withdraw, bridging.terms
+        )
         audiences = audiences_of(
             settings, store, routing, metrics, clock, entropy, withdraw, bridging.terms
         )

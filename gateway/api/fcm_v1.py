@@ -307,9 +307,6 @@ def _faults(body: fcm.MessageBody, message: Message, now_ms: int) -> Iterator[Fa
         yield from _platform_faults(body)
     if message.send_at_ms is not None and message.send_at_ms > now_ms + _MAX_MS:
         yield "send_at", "must be at most 28 days ahead"
-    if message.bridge.mode is BridgeMode.ONLY and message.log is not None:
-        path = "bridge.mode" if isinstance(body.bridge, fcm.Bridge) else "bridge"
-        yield path, "must be auto or never: bridges do not carry messages to topics yet"
     if (message.bridge.after_s or 0) > MAX_TTL_S:
         yield "after", "must be at most 28 days"
     if isinstance(body.bridge, fcm.Bridge) and None not in {body.bridge.after, body.after}:

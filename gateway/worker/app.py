@@ -25,8 +25,10 @@ from router.store.mailbox import Mailboxes
 from router.store.members import Members
 from router.store.outbox import Outbox
 from router.store.recent import Recent
-from router.store.timers import BIND, ISSUE, KEEP, SPREAD, STALE, Timers
+from router.store.timers import BIND, ISSUE, KEEP, REACH, SPREAD, STALE, WALK, Timers
 from router.store.topics import Topics
+from router.store.walks import Walks
+from router.walk import BridgeWalks
 
 
 async def run(settings: Settings, context: RoleContext) -> None:
@@ -51,6 +53,7 @@ async def run(settings: Settings, context: RoleContext) -> None:
         spreader = Spreader(Casts(store), mailboxes, members, routing, metrics, clock.now_ms)
         bindings = Bindings(members, clock.now_ms, entropy.bytes)
         timers, jobs = Timers(store), BridgeJobs(store)
+        walks = BridgeWalks(Walks(store))
         stale = StaleContacts(mailboxes, jobs, timers, settings.bridge_token_days)
         redelivery = Redelivery(
             timers,
@@ -64,6 +67,8 @@ async def run(settings: Settings, context: RoleContext) -> None:
                 KEEP: spreader.keep,
                 BIND: bindings.settle,
                 STALE: stale.expire,
+                WALK: walks.step,
+                REACH: walks.reach,
                 ISSUE: Issuer(Topics(store), routing).issue,
             },
         )

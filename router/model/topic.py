@@ -38,6 +38,9 @@ class TopicEnvelope(msgspec.Struct, frozen=True, gc=False):
     label: str = ""
     rate: Rate = UNLIMITED
     """What its topic takes."""
+    bridge: str = ""
+    """When a bridge takes over (`router.policy.takeover`); empty for never."""
+    part: bytes = b""
 
 
 class PublishResult(enum.Enum):

@@ -24,11 +24,13 @@ from router.model.ids import (
     partition_of_message,
     told_as,
 )
+from router.model.receipt import Event
 from router.policy.limits import WINDOW
 from router.store import keys
 from router.store.connection import Store
 from router.store.devices import text
 from router.store.link import Reply, fields
+from router.store.topic_jobs import TopicJobs
 
 _LANE_MS: Final = 10**13
 _PARTS: Final = 9
@@ -153,6 +155,7 @@ class BridgeJobs:
         self._store = store
         self._function = store.library.function
         self._retention_ms = store.options.retention_ms
+        self._topics = TopicJobs(store)
 
     async def ready(self, kept: str, now_ms: int) -> Lane | None:
         """Queue a message whose timer is due, and name the queue.
@@ -223,13 +226,29 @@ class BridgeJobs:
             return Taken([], None)
         head, *rest = (cast("bytes", item) for item in fields(reply))
         jobs = [_job(rest[at : at + _PARTS]) for at in range(0, len(rest), _PARTS)]
+        if any(job.topic for job in jobs):
+            jobs = await self._with_contents(jobs, now_ms)
         return Taken(jobs, _head(head) if head else None)
+
+    async def _with_contents(self, jobs: Sequence[Job], now_ms: int) -> list[Job]:
+        """Give jobs with what their messages to topics carry; what was taken back falls out."""
+        found = []
+        for job in jobs:
+            if not job.topic:
+                found.append(job)
+                continue
+            content = await self._topics.content(job.message, now_ms)
+            if content is None:
+                await self._store.batch.call("UNLINK", keys.message(MessageId(job.kept)))
+                continue
+            found.append(msgspec.structs.replace(job, frame=content.frame, part=content.part))
+        return found
 
     async def bridged(self, partition: Partition, done: Sequence[Bridged]) -> None:
         """Note that providers took messages; one that no mailbox holds is done."""
         for start in range(0, len(done), WINDOW):
             window = done[start : start + WINDOW]
-            await self._store.batch.fcall(
+            reply = await self._store.batch.fcall(
                 self._function("bridge_done"),
                 (
                     keys.timers(partition),
@@ -245,6 +264,7 @@ class BridgeJobs:
                     ),
                 ),
             )
+            await self._topics.count(fields(reply)[1:], Event.BRIDGED, window[-1].now_ms)
 
     async def later(self, partition: Partition, again: Sequence[Later], now_ms: int) -> None:
         """Have messages tried again at `at_ms`; `now_ms` is when the try ended, for the history."""
@@ -270,7 +290,7 @@ class BridgeJobs:
         """Give messages up, with a reason; one that a mailbox holds may yet be delivered."""
         for start in range(0, len(given_up), WINDOW):
             window = given_up[start : start + WINDOW]
-            await self._store.batch.fcall(
+            reply = await self._store.batch.fcall(
                 self._function("bridge_failed"),
                 (
                     keys.timers(partition),
@@ -282,6 +302,7 @@ class BridgeJobs:
                     *(part for one in window for part in (one.kept, _cut(one.reason), one.now_ms)),
                 ),
             )
+            await self._topics.count(fields(reply)[1:], Event.FAILED, window[-1].now_ms)
 
     async def again(self, kept: str, now_ms: int) -> bool:
         """Have a message that was given up tried anew; False where it does not stand any more."""

@@ -152,6 +152,21 @@ def bridge_queues(partition: Partition) -> str:
     return f"{{{partition}}}:bridges"
 
 
+def bridged(partition: Partition, project: ProjectId, topic: TopicName) -> str:
+    """Set: devices of a partition that have a bridge and subscribe; of `*`, all with a bridge."""
+    return f"{{{partition}}}:bridged:{project}:{topic}"
+
+
+def topic_bridged(project: ProjectId, topic: TopicName) -> str:
+    """Give the key of a string that says that a topic may have devices with bridges."""
+    return f"{topic_log(project, topic)}:bridged"
+
+
+def walk_mark(partition: Partition, identifier: MessageId) -> str:
+    """Set: devices of a partition that a walk of this message has looked at."""
+    return f"{{{partition}}}:bmark:{identifier}"
+
+
 def address(partition: Partition, project: ProjectId, bridge: str, place: str) -> str:
     """Give the key of a string: `<device>`, who has an address, and from whom it is to be taken."""
     return f"{{{partition}}}:addr:{project}:{bridge}:{place}"

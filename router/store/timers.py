@@ -18,6 +18,8 @@ BIND: Final = "bind"
 KEEP: Final = "keep"
 STALE: Final = "stale"
 BRIDGE: Final = "bridge"
+WALK: Final = "walk"
+REACH: Final = "reach"
 
 
 class Timers:

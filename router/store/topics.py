@@ -116,6 +116,8 @@ class Topics(Subscriptions):
             envelope.label,
             number(envelope.rate.per_s),
             number(envelope.rate.burst),
+            envelope.bridge,
+            envelope.part,
         )
         if envelope.send_at_ms:
             return self._store.batch.fcall(

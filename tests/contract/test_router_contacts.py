@@ -11,6 +11,7 @@ from router.registration import DeviceChanges, DeviceSpec, Registered
 from router.store.connection import Store
 from router.store.outbox import Outbox
 from tests.contract.router_stages import Stages
+from tests.support.leases import own
 
 DAY_MS = 86_400_000
 WORKER = "contacts-worker"
@@ -130,7 +131,7 @@ async def test_a_bridge_can_be_taken_from_its_device_without_a_word(stages: Stag
 
 async def run_timers(stages: Stages, device: DeviceId) -> None:
     partition = partition_of(device)
-    assert await stages.leases.partition_acquire(partition, WORKER, 60_000)
+    await own(stages.store, partition, WORKER)
     await stages.redelivery.run_once(partition, WORKER)
     await stages.leases.partition_release(partition, WORKER)
 

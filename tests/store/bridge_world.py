@@ -22,6 +22,7 @@ from router.store.leases import Leases
 from router.store.mailbox import Mailboxes
 from router.store.messages import Messages
 from router.store.timers import Timers
+from tests.support.leases import own
 
 NOW = 1_800_000_000_000
 AFTER = 10_000
@@ -49,7 +50,7 @@ class World:
         contact = Contact(bridge, ADDRESS, NOW - 5, NOW + 5) if bridge else None
         device = Device(self.device, self.project, "ios")
         assert await self.mailboxes.register(device, NONCE, "h", 1, contact)
-        assert await self.leases.partition_acquire(self.partition, WORKER, 60_000)
+        await own(self.store, self.partition, WORKER)
 
     async def connect(self) -> None:
         shard = ShardId("bridge-shard")

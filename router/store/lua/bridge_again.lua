@@ -7,9 +7,9 @@
 local timers, status = unpack(keys)
 local message, now = unpack(args)
 local known = call('HMGET', status, 'i', 'bb', 'e:bridged')
-local _, device, _, _, _, seq = split_head(known[1] or '')
+local project, device, _, _, _, seq, last = split_head(known[1] or '')
 if not device or not known[2] or known[3] then return 0 end
-if not is_waiting(timers, device, message, seq) then return 0 end
+if not is_waiting(timers, message, project, device, seq, last) then return 0 end
 call('HDEL', status, 'ba', 'bh')
 call('ZADD', timers, now, 'bridge:' .. message)
 return 1

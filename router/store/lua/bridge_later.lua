@@ -11,8 +11,8 @@ for at = 2, #args, 4 do
   local message, due, counts, reason = args[at], args[at + 1], args[at + 2], args[at + 3]
   local status = keys[2 + (at - 2) / 4]
   local known = call('HMGET', status, 'i', 'e:bridged', 'bh')
-  local _, device, _, _, _, seq = split_head(known[1] or '')
-  if device and not known[2] and is_waiting(timers, device, message, seq) then
+  local project, device, _, _, _, seq, last = split_head(known[1] or '')
+  if device and not known[2] and is_waiting(timers, message, project, device, seq, last) then
     waiting = waiting + 1
     local tries = known[3] and cjson.decode(known[3]) or {}
     local last = tries[#tries]

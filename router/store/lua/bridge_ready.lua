@@ -19,7 +19,7 @@ if job and job.seq ~= '0' then
 end
 call('ZREM', timers, 'bridge:' .. message)
 if not job then
-  call('HDEL', status_key(outbox, message), 'bb', 'bp')
+  drop_job(outbox, message)
   return nil
 end
 return queue_job(tag, message, job, now)

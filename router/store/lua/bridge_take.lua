@@ -2,7 +2,8 @@
 -- KEYS: lease queue bridges timers outbox
 -- ARGV: worker lane most now hold retention
 -- returns: {score of the next job, (message, device, br, seq, frame, part, attempts, tries, score)…},
---   the score empty where none waits; nil where the worker does not own the partition
+--   the score empty where none waits, frame and part of a message to a topic too; nil where the
+--   worker does not own the partition
 -- events: of a message that no mailbox holds: dropped (unregistered, user changed), failed (no bridge)
 -- invariant: a job that was given out has a timer, which brings it back unless it is done before
 -- FLAGS: allow-oom
@@ -17,11 +18,13 @@ for at = 1, #found, 2 do
   local message = found[at]
   local job = job_of(c, message)
   call('ZREM', queue, message)
-  if job and job.project .. ':' .. string.match(job.br, '^[^|]*') ~= lane then
+  if not job then
+    drop_job(outbox, message)
+  elseif job.project .. ':' .. string.match(job.br, '^[^|]*') ~= lane then
     queue_job(tag, message, job, now)
-  elseif job then
+  else
     local frame = job.kept[7]
-    if job.seq ~= '0' then frame = call('HGET', tag .. ':f:' .. job.device, job.seq) end
+    if job.seq ~= '0' and not is_topic_copy(message) then frame = call('HGET', tag .. ':f:' .. job.device, job.seq) end
     call('ZADD', timers, now + hold, 'bridge:' .. message)
     for _, part in ipairs({message, job.device, job.br, job.seq, frame or '', job.kept[4] or '',
       job.kept[5] or '0', job.kept[6] or '', found[at + 1]}) do

@@ -16,6 +16,7 @@ local c = {timers = timers, outbox = outbox, project = project, device = device,
   retention = retention}
 if string.sub(device, 1, 1) == '/' then
   if seq ~= '0' then call('XDEL', topic_log(outbox, project, device), seq .. '-0') end
+  if known[3] then call('HDEL', status, 'f', 'bb', 'bp', 'bw') end
   close_topic(c, message, device, known[2], 'expired', '')
 else
   end_unheld(c, status, message, 'expired',

@@ -16,7 +16,10 @@ if call('EXISTS', index) == 1 then return 0 end
 -- The fields that every message needs come first: a small hash is searched from its front.
 call('HSET', mailbox, 'p', project, 'n', nonce, 'seq', '0', 'ep', now, 'h', hash, 'ca', now,
   unpack(args, 7))
-if stale ~= '0' then call('ZADD', timers, stale, 'stale:' .. device) end
+if stale ~= '0' then
+  call('ZADD', timers, stale, 'stale:' .. device)
+  reach(mailbox, timers, project, device, {'*'})
+end
 -- What is published from now on has a seq of at least the store's clock; `ca` must not be beyond it.
 local clock = store_clock()
 if tonumber(now) > clock then call('HSET', mailbox, 'bc', clock - 1) end

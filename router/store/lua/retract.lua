@@ -8,7 +8,7 @@
 -- FLAGS: allow-oom
 local timers, outbox, status = unpack(keys)
 local message, project, now, retention = unpack(args)
-local known = call('HMGET', status, 'i', 'r')
+local known = call('HMGET', status, 'i', 'r', 'bb')
 local owner, target, _, expires, _, seq = split_head(known[1] or '')
 if owner ~= project then return nil end
 local log = topic_log(outbox, project, target)
@@ -16,8 +16,10 @@ local c = {timers = timers, outbox = outbox, project = project, now = now, reten
 -- What has expired may still stand in the log.
 local over = tonumber(expires) <= tonumber(now)
 local held = not over and seq ~= '0' and call('XDEL', log, seq .. '-0') == 1
-if held or call('ZREM', timers, 'issue:' .. message) == 1 then
-  call('HDEL', status, 'f')
+local alone = not over and seq == '0' and is_only(known[3] or '')
+  and call('ZSCORE', timers, 'lapse:' .. message)
+if held or alone or call('ZREM', timers, 'issue:' .. message) == 1 then
+  call('HDEL', status, 'f', 'bb', 'bp')
   close_topic(c, message, target, known[2], 'cancelled', '')
 end
 local out = {call('HGETALL', status), target, held and tonumber(seq) or 0}

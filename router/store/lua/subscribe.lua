@@ -8,7 +8,7 @@
 --   its cursor; where somebody else than the session changes it, a timer comes back until it knows
 local mailbox, timers = keys[1], keys[2]
 local device, project, nonce, epoch, limit, remind = unpack(args, 1, 6)
-local known = call('HMGET', mailbox, 'p', 'n', 'ep', 'sh', 'tc')
+local known = call('HMGET', mailbox, 'p', 'n', 'ep', 'sh', 'tc', 'br')
 if not known[1] or (nonce ~= '' and known[2] ~= nonce) then return {-1} end
 if known[1] ~= project then return {-2} end
 if epoch ~= '' and known[3] ~= epoch then return {-1} end
@@ -24,6 +24,11 @@ if #fresh > 0 then
     call('SADD', keys[3 + (at - 7) / 2], device)
   end
   call('HSET', mailbox, 'tc', total)
+  if known[6] then
+    local topics = {}
+    for at, place in ipairs(fresh) do topics[at] = args[place] end
+    reach(mailbox, timers, project, device, topics)
+  end
 end
 if not known[4] then return {#fresh} end
 if #fresh > 0 and remind ~= '0' then remind_of(mailbox, timers, device, remind) end

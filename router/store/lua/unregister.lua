@@ -17,8 +17,10 @@ local topics = topics_of(mailbox, known[4])
 for at = 1, #topics, 2 do
   call('SREM', string.match(mailbox, '^{.-}') .. ':members:' .. project .. ':' .. topics[at], device)
 end
+if known[5] then
+  unreach(mailbox, timers, project, device, reached_topics(mailbox, known[4]))
+end
 call('UNLINK', mailbox)
-if known[5] then call('ZREM', timers, 'stale:' .. device) end
 local found = call('ZRANGE', index, 0, WINDOW - 1, 'WITHSCORES')
 for at = 1, #found, 2 do finish(c, found[at], found[at + 1], 'dropped', 'unregistered') end
 emit(outbox, project, '', device, 'unregistered', now, '0', '0', '')

@@ -174,14 +174,6 @@ def test_bridge_is_a_word_or_an_object(fields: dict[str, Any], policy: BridgePol
     assert send({"token": TOKEN, **fields}).bridge == policy
 
 
-@pytest.mark.parametrize("target", [{"topic": "news"}, {"condition": "'a' in topics"}])
-def test_a_bridge_alone_carries_nothing_to_topics_yet(target: dict[str, str]) -> None:
-    for bridge, path in (("only", "bridge"), ({"mode": "only"}, "bridge.mode")):
-        with pytest.raises(PushError) as caught:
-            send({**target, "bridge": bridge})
-        assert [one.field for one in caught.value.violations] == [f"message.{path}"]
-
-
 @pytest.mark.parametrize(
     ("fields", "paths"),
     [

@@ -109,3 +109,13 @@ def test_a_message_without_data_has_an_empty_object() -> None:
         "message_id": 'x"|y',
         "data": {},
     }
+
+
+def test_the_end_of_a_bridge_is_told_with_its_reason() -> None:
+    whole = json.loads(Bodies().read(record("unregistered"), b"").parts[0])
+    assert not {"bridge", "reason"} & whole["data"].keys()
+    told = Bodies().read(record("unregistered", 'apns|410 "Unregistered"|x'), b"")
+    body = json.loads(told.parts[0])
+    assert (body["type"], told.kind) == ("device.unregistered", Kind.UNREGISTERED)
+    assert body["data"]["device_id"] == whole["data"]["device_id"]
+    assert (body["data"]["bridge"], body["data"]["reason"]) == ("apns", '410 "Unregistered"|x')

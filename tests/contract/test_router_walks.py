@@ -1,0 +1,379 @@
+"""Messages to topics, conditions and filters reach the devices that only a bridge reaches, once."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.contacts import NO_REACH
+from router.model.ids import (
+    BROADCAST,
+    DeviceId,
+    MessageId,
+    TopicName,
+    all_partitions,
+    partition_of,
+    partition_of_message,
+)
+from router.model.message import BridgeMode, BridgePolicy, Message, ReceiptMode
+from router.model.selection import Filter, Selection
+from router.publish import Publication, Publisher
+from router.registration import DeviceChanges, DeviceSpec, Registered
+from router.store import keys
+from router.store.bridge_jobs import Bridged, Failed, Job, Lane
+from router.store.connection import Store
+from router.store.topics import Cursor, Topics
+from router.store.walks import Walks
+from router.subscription import Subscription
+from router.walk import BridgeWalks
+from tests.contract.router_stages import Stages
+from tests.support.bridges import APNS_TOKEN
+from tests.support.leases import own
+from tests.support.valkey import wall_ms
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+NEWS = TopicName("news")
+WORKER = "walks-worker"
+SETTLED_MS = 11_000
+"""When acks of topics are noted, and the time to ack is over."""
+
+
+class World:
+    """A project with a bridge, and what a worker does for its topics."""
+
+    def __init__(self, store: Store) -> None:
+        self.stages = Stages(store)
+        self.stages.known.by_project[self.stages.project] = frozenset({"apns"})
+        self.topics = Topics(store)
+        self.walks = BridgeWalks(Walks(store))
+        now_ms = self.stages.clock.now_ms
+        self.publisher = Publisher(
+            self.topics,
+            self.stages.routing,
+            now_ms,
+            os.urandom,
+            self.stages.sender.withdraw,
+            self.stages.terms,
+        )
+        self.subscription = Subscription(self.topics, self.stages.routing, now_ms)
+        self.made = 0
+
+    async def device(self, *topics: str, bridge: bool = True, **about: Any) -> Registered:
+        """Register a device, subscribed to these topics."""
+        stages = self.stages
+        self.made += 1
+        raw = {"type": "apns", "token": f"{self.made:04x}" + APNS_TOKEN[4:]}
+        reach = await stages.contacts.read(stages.project, raw) if bridge else NO_REACH
+        spec = DeviceSpec(platform="ios", **about)
+        made = await stages.registration.register(stages.project, spec, reach=reach)
+        for topic in topics:
+            await self.subscription.change_tokens(
+                stages.project, TopicName(topic), [made.token], subscribe=True
+            )
+        await self.reach(made.device_id)
+        return made
+
+    async def reach(self, device: DeviceId) -> None:
+        await self.walks.reach(device, self.stages.clock.now_ms())
+
+    async def publish(self, topic: str = NEWS, **fields: Any) -> MessageId:
+        message = Message(
+            token="", topic=TopicName(topic), **{"ttl_ms": 600_000, "data": {"k": "v"}, **fields}
+        )
+        return await self._publish(message, TopicName(topic))
+
+    async def broadcast(self, selection: Selection, **fields: Any) -> MessageId:
+        message = Message(token="", selection=selection, ttl_ms=600_000, data={}, **fields)
+        log = message.log
+        assert log is not None
+        return await self._publish(message, log)
+
+    async def _publish(self, message: Message, log: TopicName) -> MessageId:
+        return await self.publisher.publish(self.stages.project, Publication(log, message))
+
+    async def is_walked(self, message: MessageId) -> bool:
+        timers = keys.timers(partition_of_message(message))
+        return await self.stages.store.batch.call("ZSCORE", timers, f"walk:{message}") is None
+
+    async def walk(self, message: MessageId) -> None:
+        while not await self.is_walked(message):
+            await self.walks.step(message, self.stages.clock.now_ms())
+
+    async def timers(self, message: MessageId) -> dict[DeviceId, int]:
+        """When which device's job is due."""
+        found = {}
+        for partition in all_partitions():
+            reply: Any = await self.stages.store.batch.call(
+                "ZRANGE", keys.timers(partition), 0, -1, "WITHSCORES"
+            )
+            for name, due in zip(reply[::2], reply[1::2], strict=True):
+                kind, _, subject = name.decode().partition(":")
+                if kind == "bridge" and subject.startswith(message):
+                    found[DeviceId(subject.partition(".")[2])] = int(due)
+        return found
+
+    async def jobs(self, message: MessageId, ahead_ms: int = 0) -> list[Job]:
+        """Queue what is due of a message after a while, and take it all."""
+        stages, taken = self.stages, []
+        now_ms = stages.clock.now_ms() + ahead_ms
+        lane = Lane(stages.project, "apns")
+        for device, due in (await self.timers(message)).items():
+            if due <= now_ms:
+                await stages.jobs.ready(f"{message}.{device}", now_ms)
+        for partition in all_partitions():
+            await own(stages.store, partition, WORKER)
+            found = await stages.jobs.take(partition, lane, WORKER, 128, now_ms, 30_000)
+            taken += [job for job in found.jobs if job.message == message]
+            await stages.leases.partition_release(partition, WORKER)
+        return taken
+
+    async def reached(self, message: MessageId, ahead_ms: int = 0) -> list[DeviceId]:
+        await self.walk(message)
+        return sorted(job.device for job in await self.jobs(message, ahead_ms))
+
+    async def counts(self, message: MessageId) -> dict[str, int]:
+        status = await self.stages.messages.status(message)
+        assert status is not None
+        return status.counts
+
+
+@pytest.fixture
+def world(store: Store) -> World:
+    return World(store)
+
+
+async def test_every_subscriber_with_a_bridge_gets_one_job(world: World) -> None:
+    devices = sorted([(await world.device(NEWS)).device_id for _ in range(12)])
+    await world.device(NEWS, bridge=False)
+    await world.device("other")
+    message = await world.publish()
+    assert await world.reached(message) == devices
+    assert await world.reached(message) == []
+    await world.device(NEWS)
+    assert await world.reached(message) == []
+
+
+async def test_a_job_carries_what_was_published(world: World) -> None:
+    await world.device(NEWS)
+    message = await world.publish()
+    await world.walk(message)
+    (job,) = await world.jobs(message)
+    log = await world.topics.read(world.stages.project, NEWS, 0)
+    assert (job.topic, job.frame, job.kept) == (
+        *(True, log.entries[0].frame),
+        f"{message}.{job.device}",
+    )
+
+
+async def test_a_topic_without_bridged_devices_is_not_walked_over(world: World) -> None:
+    await world.device(NEWS, bridge=False)
+    assert await world.is_walked(await world.publish())
+    await world.device(NEWS)
+    assert not await world.is_walked(await world.publish())
+    never = BridgePolicy(BridgeMode.NEVER)
+    assert await world.is_walked(await world.publish(bridge=never))
+
+
+async def test_who_gets_a_bridge_later_is_reached_by_its_topics(world: World) -> None:
+    device = (await world.device(NEWS, bridge=False)).device_id
+    stages = world.stages
+    raw = {"type": "apns", "token": APNS_TOKEN}
+    reach = await stages.contacts.read(stages.project, raw)
+    await stages.registration.update(stages.project, device, DeviceChanges(), reach)
+    await world.reach(device)
+    assert await world.reached(await world.publish()) == [device]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("what", ["unsubscribes", "unregisters", "loses its bridge"])
+async def test_who_does_not_want_it_any_more_gets_nothing(
+    world: World, when: str, what: str
+) -> None:
+    device, stages = await world.device(NEWS), world.stages
+    message = await world.publish()
+    if when == "after":
+        await world.walk(message)
+    if what == "unsubscribes":
+        await world.subscription.change_tokens(
+            stages.project, NEWS, [device.token], subscribe=False
+        )
+    elif what == "unregisters":
+        await stages.registration.unregister(stages.project, device.device_id)
+    else:
+        changes = DeviceChanges()
+        await stages.registration.update(stages.project, device.device_id, changes, NO_REACH)
+    assert await world.reached(message) == []
+    assert await world.timers(message) == {}
+
+
+async def connected(world: World, *topics: str) -> tuple[Registered, int]:
+    device = await world.device(*topics)
+    attached = await world.stages.attach(device, await world.stages.shard())
+    return device, attached.epoch
+
+
+async def test_a_connected_device_has_time_to_ack(world: World) -> None:
+    acked, epoch = await connected(world, NEWS)
+    silent, _ = await connected(world, NEWS)
+    message = await world.publish(bridge=BridgePolicy(after_s=0))
+    await world.walk(message)
+    timers = await world.timers(message)
+    assert set(timers) == {acked.device_id, silent.device_id}
+    assert min(timers.values()) > world.stages.clock.now_ms() + 5_000
+    seq = (await world.topics.heads(world.stages.project, [NEWS]))[NEWS]
+    await world.topics.save_cursors([Cursor(acked.device_id, epoch, NEWS, seq)])
+    assert await world.reached(message, SETTLED_MS) == [silent.device_id]
+
+
+async def test_who_acked_while_its_job_waited_is_not_bridged(world: World) -> None:
+    device = await world.device(NEWS)
+    message = await world.publish()
+    await world.walk(message)
+    attached = await world.stages.attach(device, await world.stages.shard())
+    seq = (await world.topics.heads(world.stages.project, [NEWS]))[NEWS]
+    await world.topics.save_cursors([Cursor(device.device_id, attached.epoch, NEWS, seq)])
+    assert await world.jobs(message) == []
+
+
+async def test_now_or_never_goes_to_those_who_are_not_connected(world: World) -> None:
+    device = await world.device(NEWS)
+    await connected(world, NEWS)
+    message = await world.publish(ttl_ms=0)
+    assert await world.reached(message) == [device.device_id]
+
+
+async def test_only_is_in_no_log_and_told_to_no_shard(world: World) -> None:
+    device, _ = await connected(world, NEWS)
+    shard = await world.stages.shard()
+    await world.topics.follow(world.stages.project, NEWS, shard)
+    message = await world.publish(bridge=BridgePolicy(BridgeMode.ONLY))
+    assert await world.stages.published(shard) == []
+    assert (await world.topics.read(world.stages.project, NEWS, 0)).entries == ()
+    await world.walk(message)
+    (job,) = await world.jobs(message)
+    assert (job.device, job.seq) == (device.device_id, 0)
+    assert b"k" in job.frame
+
+
+@pytest.mark.parametrize("mode", [BridgeMode.AUTO, BridgeMode.ONLY])
+async def test_what_was_taken_back_is_given_to_nobody(world: World, mode: BridgeMode) -> None:
+    await world.device(NEWS)
+    walked, fresh = [await world.publish(bridge=BridgePolicy(mode)) for _ in range(2)]
+    await world.walk(walked)
+    for message in (walked, fresh):
+        found = await world.publisher.retract(world.stages.project, message)
+        assert found is not None
+        assert found.state.value == "cancelled"
+        assert await world.reached(message) == []
+
+
+async def test_a_scheduled_message_is_walked_when_it_is_due(world: World) -> None:
+    device = await world.device(NEWS)
+    at = world.stages.clock.now_ms() + 5_000
+    message = await world.publish(send_at_ms=at)
+    assert await world.is_walked(message)
+    world.stages.clock.ahead_ms += 6_000
+    await world.stages.issuer.issue(message, world.stages.clock.now_ms())
+    assert await world.reached(message) == [device.device_id]
+
+
+async def test_conditions_and_filters_hold_for_bridges_too(world: World) -> None:
+    both = await world.device("a", "b", language="de")
+    one = await world.device("a", language="en")
+    await world.device("b", language="en")
+    condition = Selection(condition="'a' in topics && 'b' in topics")
+    assert await world.reached(await world.broadcast(condition)) == [both.device_id]
+    wanted = Selection("'a' in topics", Filter(language=("en",)))
+    assert await world.reached(await world.broadcast(wanted)) == [one.device_id]
+    narrowed = await world.publish("a", selection=Selection(filter=Filter(language=("de",))))
+    assert await world.reached(narrowed) == [both.device_id]
+    late = await world.broadcast(Selection(filter=Filter(platform=("ios",))))
+    seq = (await world.topics.heads(world.stages.project, [BROADCAST]))[BROADCAST]
+    await eventually(lambda: wall_ms() > seq)
+    await world.device("a", "b")
+    assert len(await world.reached(late)) == 3
+
+
+@pytest.mark.parametrize("receipts", [ReceiptMode.AGGREGATE, ReceiptMode.DEVICE, ReceiptMode.NONE])
+async def test_what_became_of_jobs_is_counted(world: World, receipts: ReceiptMode) -> None:
+    for _ in range(3):
+        await world.device(NEWS)
+    message = await world.publish(receipts=receipts)
+    await world.walk(message)
+    first, second, third = await world.jobs(message)
+    now_ms = world.stages.clock.now_ms()
+    jobs = world.stages.jobs
+    for _ in range(2):
+        for job in (first, second):
+            done = [Bridged(job.kept, "id", now_ms)]
+            await jobs.bridged(partition_of(job.device), done)
+        await jobs.failed(partition_of(third.device), [Failed(third.kept, "no", now_ms)])
+    expected = {"bridged": 2, "failed": 1}
+    assert await world.counts(message) == ({} if receipts is ReceiptMode.NONE else expected)
+    assert await world.timers(message) == {}
+    told = await world.stages.messages.receivers(message)
+    assert len(told) == (3 if receipts is ReceiptMode.DEVICE else 0)
+    assert await jobs.again(third.kept, now_ms)
+    assert not await jobs.again(first.kept, now_ms)
+    assert [job.device for job in await world.jobs(message)] == [third.device]
+
+
+CHILD = """
+import asyncio, sys
+from router.store.walks import Walks
+from router.walk import BridgeWalks
+from tests.support.valkey import opened_store, wall_ms
+
+async def main(url, message):
+    async with opened_store(url) as store:
+        walks = BridgeWalks(Walks(store))
+        while True:
+            await walks.step(message, wall_ms())
+            print("stepped", flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("processes")
+async def test_a_walk_whose_worker_is_killed_misses_nobody_and_takes_nobody_twice(
+    world: World, store_url: str
+) -> None:
+    devices = [DeviceId(f"walked-{number:08d}-{os.urandom(4).hex()}") for number in range(600)]
+    template = await world.device(NEWS)
+    await _copy(world, template.device_id, devices)
+    message = await world.publish()
+    for _ in range(2):
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", CHILD, store_url, message),
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
+        assert child.stdout is not None
+        assert await child.stdout.readline() == b"stepped\n"
+        child.kill()
+        await child.communicate()
+    expected = sorted([template.device_id, *devices])
+    await world.walk(message)
+    # One that comes late begins it anew.
+    timers = keys.timers(partition_of_message(message))
+    await world.stages.store.batch.call("ZADD", timers, 0, f"walk:{message}")
+    await world.walk(message)
+    jobs = [job.device for _ in range(3) for job in await world.jobs(message)]
+    assert sorted(jobs) == expected
+
+
+async def _copy(world: World, template: DeviceId, devices: list[DeviceId]) -> None:
+    """Subscribe many devices with bridges: as `template` is, without a call for each step."""
+    batch = world.stages.store.batch
+    mailbox: Any = await batch.call("HGETALL", keys.mailbox(template))
+    for device in devices:
+        await batch.call("HSET", keys.mailbox(device), *mailbox)
+        bridged = keys.bridged(partition_of(device), world.stages.project, NEWS)
+        await batch.call("SADD", bridged, device)
