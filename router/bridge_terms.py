@@ -45,6 +45,9 @@ class Terms(NamedTuple):
 
 
 NO_TERMS: Final = Terms()
+_NO_TEXT: Final = FieldViolation(
+    "message", "must be text in Unicode; half of a surrogate pair is none"
+)
 
 
 class BridgeTerms:
@@ -90,10 +93,14 @@ class BridgeTerms:
         Raises:
             PushError: INVALID_ARGUMENT, it cannot carry it.
         """
-        push = push_of(message, MessageId("fake_message_id"), now_ms, now_ms + message.ttl_ms)
         if message.bridge.mode is BridgeMode.NEVER or name not in self._bridges:
             return
-        if faults := _faults(self._bridges[name], push):
+        push = push_of(message, MessageId("fake_message_id"), now_ms, now_ms + message.ttl_ms)
+        try:
+            faults = _faults(self._bridges[name], push)
+        except orjson.JSONEncodeError as error:
+            raise _refusal([_NO_TEXT]) from error
+        if faults:
             raise _refusal(faults)
 
     def check_many(self, project: ProjectId, message: Message, now_ms: int) -> None:
@@ -123,8 +130,7 @@ class BridgeTerms:
                 faults = {name: found for name, found in checked if found}
             return Terms(policy, pack(message), " ".join(faults)), faults
         except (UnicodeEncodeError, orjson.JSONEncodeError) as error:
-            says = "must be text in Unicode; half of a surrogate pair is none"
-            raise _refusal([FieldViolation("message", says)]) from error
+            raise _refusal([_NO_TEXT]) from error
 
 
 def _faults(bridge: AnyBridge, push: Push) -> list[FieldViolation]:
