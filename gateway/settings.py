@@ -17,7 +17,8 @@ from gateway.limit_settings import LimitSettings
 from gateway.sealing_keys import ACCEPTED, read_keys
 from gateway.setting_fields import Field, described
 from router.export.checks import violation
-from router.store.link import parse_url
+from router.store.address import ACCEPTED as STORE_URLS
+from router.store.address import parse_url
 
 
 class Durability(enum.StrEnum):
@@ -41,11 +42,14 @@ class Settings(LimitSettings, frozen=True, forbid_unknown_fields=True, kw_only=T
         Path, Meta(description="Where the embedded store, its log and the admin key live.")
     ] = Path("pushwire-data")
     store_url: Annotated[
-        str, Meta(description="redis://, rediss:// or unix:// URL; empty for the embedded store.")
+        str, Meta(description="URL of the store (docs/store.md); empty for the embedded one.")
     ] = ""
     durability: Annotated[
         Durability, Meta(description="everysec: a store crash may lose a second; fsync: nothing.")
     ] = Durability.EVERYSEC
+    store_replicas: Annotated[
+        int, Meta(ge=0, le=9, description="Replicas that must have a change before its answer.")
+    ] = 0
     host: Annotated[str, Meta(description="Address that all ports listen on.")] = "127.0.0.1"
     api_port: Annotated[Port, Meta(description="Port of the send API; 0 picks a free one.")] = 8080
     device_port: Annotated[Port, Meta(description="Port of the devices; 0 picks one.")] = 8081
@@ -267,11 +271,8 @@ def load(
 def _check_store_url(url: str) -> None:
     try:
         parse_url(url)
-    except ValueError:  # it may quote what is a password
-        raise SettingsError(
-            "store_url: accepts redis://[user:password@]host[:port][/database], the same with "
-            "rediss://, or unix:///path/to/the/socket; in a password write %40 for @, and so on"
-        ) from None
+    except ValueError as error:
+        raise SettingsError(f"store_url: accepts {STORE_URLS}. Here, {error}") from None
 
 
 def clients_of(settings: Settings) -> Clients:

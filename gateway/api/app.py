@@ -256,6 +256,7 @@ def _options(settings: Settings) -> StoreOptions:
     return StoreOptions(
         url=settings.store_url,
         fsync=settings.durability is Durability.FSYNC,
+        replicas=settings.store_replicas,
         retention_ms=settings.status_retention_s * 1000,
         max_pending=settings.max_pending,
         ack_timeout_ms=int(settings.ack_timeout_s * 1000),

@@ -10,11 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
+from gateway.cli.finding import Finding
+from gateway.cli.store_diagnosis import store_findings
 from gateway.cli.stores import open_store
 from gateway.process import Clock
-from gateway.settings import Durability, Settings, unknown_variables
+from gateway.settings import Settings, unknown_variables
 from gateway.supervisor.ground import reserve, running_endpoints
 from router.model.errors import PushError
 from router.store.connection import Store
@@ -27,16 +27,6 @@ _DISK_WARN_BYTES: Final = 2 * 1024 * 1024 * 1024
 _BUILT_MS: Final = 1_750_000_000_000
 """The summer of 2025: a clock before it is wrong."""
 _SKEW_MS: Final = 1000
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """What one check found. `good` is None for a warning."""
-
-    name: str
-    good: bool | None
-    found: str
-    advice: str = ""
-    """What to do where it is not good."""
 
 
 async def examine(settings: Settings) -> list[Finding]:
@@ -190,7 +180,7 @@ def _ports(settings: Settings) -> list[Finding]:
 
 async def _store(settings: Settings) -> list[Finding]:
     try:
-        async with asyncio.timeout(60), open_store(settings, "doctor") as store:
+        async with asyncio.timeout(60), open_store(settings, "doctor", unfit_too=True) as store:
             return await _look_into(store, settings)
     except (PushError, TimeoutError) as error:
         advice = "see store.log in the data directory, or --store-url"
@@ -198,27 +188,10 @@ async def _store(settings: Settings) -> list[Finding]:
 
 
 async def _look_into(store: Store, settings: Settings) -> list[Finding]:
-    info = await store.check()
+    servers = await store.survey()
     time_reply = await store.batch.call("TIME")
     seconds, micros = (int(part) for part in time_reply) if isinstance(time_reply, list) else (0, 0)
-    policy_good = info.maxmemory_policy == "noeviction"
-    where = "embedded" if not settings.store_url else "external"
-    synced = info.appendfsync == "always" or settings.durability is not Durability.FSYNC
     return [
-        Finding("store", good=True, found=f"{info.server} {info.version}, {where}"),
-        Finding(
-            "persistence",
-            good=(info.aof and synced) or None,
-            found=f"append-only file {'on' if info.aof else 'off'}, appendfsync "
-            f"{info.appendfsync or 'unknown'}",
-            advice="CONFIG SET appendonly yes (and appendfsync always for durability = fsync): "
-            "without it a crash of the store loses messages that were accepted",
-        ),
-        Finding(
-            "eviction",
-            good=policy_good,
-            found=f"maxmemory-policy {info.maxmemory_policy}",
-            advice="CONFIG SET maxmemory-policy noeviction: any other one throws messages away",
-        ),
+        *store_findings(servers, settings),
         clock(Clock().now_ms(), seconds * 1000 + micros // 1000),
     ]

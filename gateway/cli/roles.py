@@ -8,13 +8,13 @@ from typing import Final
 import msgspec
 
 from gateway.cli.arguments import add_all_settings, config_of, flags_of, settings_of
-from gateway.cli.stores import run_async, with_url
+from gateway.cli.stores import open_store, run_async, with_url
 from gateway.embedded_store import running_url
 from gateway.ops import Exposition, Problems, serve_ops, store_problems
 from gateway.process import Entropy, Role, RoleContext, Supervision, alone, opening, run_role
 from gateway.settings import Settings, SettingsError, given_names
 from gateway.supervisor.ground import admin_key, secret_key
-from router.model.errors import ErrorCode, PushError
+from router.model.errors import ErrorCode, PushError, StoreUnavailableError
 from router.store.connection import Store, StoreOptions
 from router.store.leases import Leases
 from router.telemetry import logs
@@ -50,6 +50,7 @@ def start_role(name: str, role: Role, args: argparse.Namespace) -> int:
                 "give --store-url, or the --data-dir of one that runs",
             )
         settings = with_url(settings, url)
+    run_async(_refuse_unfit_store(settings, name))
     entropy = Entropy().bytes
     settings = msgspec.structs.replace(
         settings,
@@ -58,6 +59,17 @@ def start_role(name: str, role: Role, args: argparse.Namespace) -> int:
     )
     has_ops = "ops_port" in given_names(flags_of(args), config=config_of(args))
     return run_role(name, role, settings, beside=_own_ops if has_ops else alone)
+
+
+async def _refuse_unfit_store(settings: Settings, name: str) -> None:
+    """Stop where the store is of no use; one that is away is waited for.
+
+    Raises:
+        PushError: a server is too old, or would lose what Pushwire answers for.
+    """
+    with contextlib.suppress(StoreUnavailableError):
+        async with open_store(settings, name):
+            pass
 
 
 def _supervision(text: str | None) -> Supervision | None:

@@ -61,17 +61,19 @@ async def store_url(settings: Settings, holder: str) -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def open_store(settings: Settings, holder: str) -> AsyncIterator[Store]:
+async def open_store(
+    settings: Settings, holder: str, *, unfit_too: bool = False
+) -> AsyncIterator[Store]:
     """Connect to the store of the settings.
 
     Raises:
-        PushError: it is away, or of no use.
+        PushError: it is away, or of no use; the latter is for the caller with `unfit_too`.
     """
     async with store_url(settings, holder) as url:
-        options = StoreOptions(url=url)
+        options = StoreOptions(url, settings.durability is Durability.FSYNC)
         metrics = Metrics(CollectorRegistry())
         async with Store(options, metrics, Clock().now_ms, Entropy().bytes) as store:
-            await store.check()
+            await (store.survey() if unfit_too else store.check())
             yield store
 
 

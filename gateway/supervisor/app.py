@@ -206,13 +206,13 @@ async def run(settings: Settings, context: RoleContext) -> None:
         )
         client = await stack.enter_async_context(
             Store(
-                StoreOptions(url=settings.store_url, fsync=fsync),
+                StoreOptions(settings.store_url, fsync, settings.store_replicas),
                 context.metrics,
                 context.clock.now_ms,
                 context.entropy.bytes,
             )
         )
-        info = await client.check()
+        servers = await client.check()
         if store is None:
-            warn_of_store(info)
+            warn_of_store(servers)
         await Supervisor(settings, context, run_dir, store).serve(client)

@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ from gateway.process import opening
 from gateway.sealing_keys import ACCEPTED, KEY_BYTES, read_keys, write_key
 from gateway.settings import Settings, SettingsError
 from router.model.ids import SECRET_BYTES, new_secret
-from router.store.connection import StoreInfo
+from router.store.survey import StoreInfo
 
 SECRET_KEY_FILE: Final = "secret.key"  # noqa: S105 - a name
 
@@ -114,16 +114,12 @@ def _made(path: Path, key: str) -> str:
     return key
 
 
-def warn_of_store(info: StoreInfo) -> None:
-    """Log what an external store may do with messages that were accepted."""
-    if not info.aof:
-        _log.warning("store.not_persistent", advice="set `appendonly yes` on the store")
-    if info.maxmemory_policy != "noeviction":
-        _log.warning(
-            "store.may_evict",
-            policy=info.maxmemory_policy,
-            advice="set `maxmemory-policy noeviction` on the store",
-        )
+def warn_of_store(servers: Iterable[StoreInfo]) -> None:
+    """Log which servers of an external store may lose messages that were accepted."""
+    for info in servers:
+        if not info.aof:
+            advice = "set `appendonly yes` there"
+            _log.warning("store.not_persistent", server=info.where, advice=advice)
 
 
 @contextlib.contextmanager

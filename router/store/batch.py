@@ -8,10 +8,12 @@ sent again in its place, which is safe as every command that Pushwire issues is 
 
 import asyncio
 import itertools
+import operator
 from collections import deque
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, cast
 
+import msgspec
 from hiredis import ReplyError
 
 from router.model.errors import (
@@ -21,7 +23,7 @@ from router.model.errors import (
     StoreReplyError,
     StoreUnavailableError,
 )
-from router.store.link import Argument, Link, Reply, fields, pack
+from router.store.link import Argument, Link, Reply, pack
 from router.telemetry.metrics import Metrics
 
 _MAX_BATCH: Final = 1000
@@ -44,6 +46,22 @@ _REFUSED: Final = {
     "MISCONF": "The store cannot write to its disk: look into its log.",
     "NOREPLICAS": "The store has too few replicas to accept writes.",
 }
+
+
+class Sync(msgspec.Struct, frozen=True):
+    """What ends each pipeline: its answers count once enough disks or replicas have it."""
+
+    command: tuple[Argument, ...]
+    """`WAIT`, which answers one number, or `WAITAOF`, which answers two."""
+    wanted: tuple[int, ...]
+    """What those have to reach."""
+
+    def is_met(self, reply: Reply) -> bool:
+        """Tell whether the answer says so."""
+        if isinstance(reply, ReplyError):
+            return False
+        reached = cast("list[int]", reply if isinstance(reply, list) else [reply])
+        return all(map(operator.ge, reached, self.wanted))
 
 
 class _Command:
@@ -100,7 +118,7 @@ class Batch:
         self._expected = 0
         self._written_at = 0.0
         self._link: Link | None = None
-        self._wait_fsync = False
+        self._sync: Sync | None = None
         self._scheduled = False
         self._sweeper: asyncio.Handle | None = None
         self._sweep_at = 0.0
@@ -148,10 +166,10 @@ class Batch:
             "FCALL", function, len(named), *named, *args, deadline_s=deadline_s, urgent=urgent
         )
 
-    def attach(self, link: Link, *, wait_fsync: bool) -> None:
-        """Carry on over a fresh connection; `wait_fsync` ends each batch with WAITAOF."""
+    def attach(self, link: Link, sync: Sync | None = None) -> None:
+        """Carry on over a fresh connection; `sync` ends each pipeline."""
         self._link = link
-        self._wait_fsync = wait_fsync
+        self._sync = sync
         self.healthy = False
         link.on_reply = self._on_reply
         if self._queue or self._urgent:
@@ -193,8 +211,8 @@ class Batch:
             return
         data = [command.packed for command in flying]
         self._expected = len(flying)
-        if self._wait_fsync:
-            data.append(pack(("WAITAOF", 1, 0, int(self._deadline_s * 1000))))
+        if self._sync is not None:
+            data.append(pack(self._sync.command))
             self._expected += 1
         self._written_at = self._loop.time()
         self._show_queue()
@@ -212,7 +230,7 @@ class Batch:
         metrics = self._metrics
         metrics.store_latency.observe(self._loop.time() - self._written_at)
         metrics.store_batch.observe(len(flying))
-        synced = not self._wait_fsync or self._synced(replies.pop())
+        synced = self._sync is None or self._sync.is_met(replies.pop())
         again = []
         for command, reply in zip(flying, replies, strict=True):
             if isinstance(reply, ReplyError) and str(reply).startswith(_RECONNECT):
@@ -234,10 +252,6 @@ class Batch:
             self._flush()
         else:
             metrics.store_queue.set(0)
-
-    @staticmethod
-    def _synced(reply: Reply) -> bool:
-        return not isinstance(reply, ReplyError) and fields(reply)[:1] == [1]
 
     @staticmethod
     def _settle(command: _Command, reply: Reply) -> None:

@@ -1,24 +1,21 @@
-"""The store of one process: its connection, kept alive, and the pipeline over it."""
+"""The store of one process: where it is, the pipeline over its connection, and what it can do."""
 
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Final, Self
+from typing import Self
 
 import msgspec
-import structlog
 
-from router.model.errors import ErrorCode, PushError, StoreUnavailableError
+from router.model.errors import StoreUnavailableError
+from router.store.address import describe, parse_url
 from router.store.batch import Batch
+from router.store.finders import finder_of
 from router.store.library import Library
-from router.store.link import Address, Link, LinkError, Reply, fields, open_link, parse_url
+from router.store.link import Link, LinkError
+from router.store.node import Durability, Node, backoff_s
+from router.store.survey import StoreInfo, look_at, refuse_unfit
 from router.telemetry.metrics import Metrics
-
-_CONNECT_TIMEOUT_S: Final = 5.0
-_BACKOFF_BASE_S: Final = 0.05
-_BACKOFF_MAX_S: Final = 2.0
-_OLDEST_VALKEY: Final = (8, 0)
-_OLDEST_REDIS: Final = (7, 2)
 
 
 class StoreOptions(msgspec.Struct, frozen=True):
@@ -27,6 +24,8 @@ class StoreOptions(msgspec.Struct, frozen=True):
     url: str
     fsync: bool = False
     """Answer only what is on disk."""
+    replicas: int = 0
+    """Answer only what so many replicas have."""
     deadline_s: float = 2.0
     """Seconds until an unanswered command fails."""
     max_queue: int = 10_000
@@ -37,18 +36,6 @@ class StoreOptions(msgspec.Struct, frozen=True):
     """Messages a mailbox holds."""
     ack_timeout_ms: int = 15_000
     """How long an ack may take before the message goes out again."""
-
-
-class StoreInfo(msgspec.Struct, frozen=True):
-    """What the server says of itself."""
-
-    server: str
-    """`valkey` or `redis`."""
-    version: str
-    aof: bool
-    appendfsync: str
-    """`always`, `everysec`, `no`, or empty where the server does not tell."""
-    maxmemory_policy: str
 
 
 class Store:
@@ -75,27 +62,39 @@ class Store:
         self.now_ms = now_ms
         self.entropy = entropy
         self.library = Library()
-        self.connected = False
-        self.last_error = ""
-        """Why the last try to connect failed."""
-        self.address: Address = parse_url(options.url)
-        self._batch: Batch | None = None
+        self._place = parse_url(options.url)
+        self._durability = Durability(options.fsync, options.replicas)
+        self._finder = finder_of(self._place)
+        self._node: Node | None = None
         self._stack = AsyncExitStack()
         self._task: asyncio.Task[None] | None = None
-        self._log = structlog.get_logger("store")
 
     @property
     def batch(self) -> Batch:
         """The pipeline; there is one while the store is open."""
-        if self._batch is None:
+        if self._node is None:
             raise RuntimeError("The store is used before it was opened")
-        return self._batch
+        return self._node.batch
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection that carries commands."""
+        return self._node is not None and self._node.connected
 
     async def __aenter__(self) -> Self:
         """Start to connect."""
-        self._batch = Batch(self.metrics, self.options.deadline_s, self.options.max_queue)
+        options = self.options
+        self._node = Node(
+            self._finder,
+            Batch(self.metrics, options.deadline_s, options.max_queue),
+            self.library,
+            self._durability,
+            self.metrics,
+            self.entropy,
+            options.deadline_s,
+        )
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
-        self._task = group.create_task(self._stay_connected(self._batch), name="store")
+        self._task = group.create_task(self._node.stay_connected(), name="store")
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
@@ -103,6 +102,7 @@ class Store:
         if self._task is not None:
             self._task.cancel()
         await self._stack.aclose()
+        self._finder.close()
         self.batch.close()
 
     async def ping(self) -> None:
@@ -113,124 +113,48 @@ class Store:
         """
         await self.batch.call("PING")
 
-    async def check(self) -> StoreInfo:
-        """Ask the server what it is.
+    async def open_reader(self) -> Link:
+        """Open a connection of its own for what blocks; the caller closes it.
 
         Raises:
-            PushError: it is too old, or cannot keep what the options ask for.
-            StoreUnavailableError: it did not answer; the text says why.
+            LinkError: the store is away.
         """
-        try:
-            info, appendfsync = await self._ask()
-        except (LinkError, TimeoutError) as error:
-            message = f"The store at {describe(self.address)} is away: {str(error) or 'no answer'}"
-            raise StoreUnavailableError(message) from error
-        found = StoreInfo(
-            server="valkey" if "valkey_version" in info else "redis",
-            version=info.get("valkey_version", info.get("redis_version", "0")),
-            aof=info.get("aof_enabled") == "1",
-            appendfsync=appendfsync,
-            maxmemory_policy=info.get("maxmemory_policy", ""),
-        )
-        _refuse_unfit(found, fsync=self.options.fsync)
-        return found
-
-    async def _ask(self) -> tuple[dict[str, str], str]:
-        """Read INFO and the fsync policy, on a connection of its own: an old server has no other.
-
-        Raises:
-            LinkError: the server does not let us in.
-        """
-        link = await open_link(self.address, self.options.deadline_s)
-        try:
-            async with asyncio.timeout(self.options.deadline_s):
-                info = _read_info(await link.request("INFO"))
-                return info, await _appendfsync(link)
-        finally:
-            link.abort()
-
-    async def _stay_connected(self, batch: Batch) -> None:
-        failures = 0
-        while True:
-            link: Link | None = None
-            try:
-                link = await self._connect(batch)
-                self.connected = True
-                await asyncio.shield(link.lost)
-                self.last_error = "the connection was lost"
-            except LinkError as error:
-                self.last_error = str(error)
-            finally:
-                self.connected = False
-                batch.detach()
-                if link is not None:
-                    link.abort()
-            failures = 0 if batch.healthy else failures + 1
-            batch.healthy = False
-            self.metrics.store_errors.inc()
-            self._log.warning("store.disconnected", reason=self.last_error)
-            await asyncio.sleep(self.backoff_s(failures))
-
-    async def _connect(self, batch: Batch) -> Link:
-        """Open a connection, load the functions, hand it to the pipeline."""
-        link = await open_link(self.address, _CONNECT_TIMEOUT_S)
-        try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                await self.library.ensure(link)
-                wait_fsync = self.options.fsync and await _appendfsync(link) != "always"
-            batch.attach(link, wait_fsync=wait_fsync)
-        except TimeoutError as error:
-            link.abort()
-            raise LinkError("the server does not answer") from error
-        except BaseException:
-            link.abort()
-            raise
-        return link
+        if self._node is None:
+            raise LinkError("the store is not open")
+        return await self._node.open_reader()
 
     def backoff_s(self, failures: int) -> float:
-        """Full jitter: anything from zero to a ceiling that doubles."""
-        ceiling = min(_BACKOFF_MAX_S, _BACKOFF_BASE_S * 2.0 ** min(failures, 10))
-        return ceiling * int.from_bytes(self.entropy(4), "big") / 2.0**32
+        """Give how long to wait after so many failures in a row."""
+        return backoff_s(failures, self.entropy)
 
+    async def check(self) -> list[StoreInfo]:
+        """Ask the servers what they are, as `survey`, and refuse those that are of no use.
 
-def describe(address: Address) -> str:
-    """Name the server for a person, without its password."""
-    return address.path or f"{address.host}:{address.port}"
+        Raises:
+            PushError: one is too old, or cannot keep what the options ask for.
+            StoreUnavailableError: the primary did not answer; the text says why.
+        """
+        found = await self.survey()
+        for info in found:
+            refuse_unfit(info, self._durability)
+        return found
 
+    async def survey(self) -> list[StoreInfo]:
+        """Ask the servers what they are: the primary first, then replicas that Sentinel knows.
 
-async def _appendfsync(link: Link) -> str:
-    """Read the fsync policy; empty where the server does not tell."""
-    try:
-        reply = fields(await link.request("CONFIG", "GET", "appendfsync"))
-    except LinkError:
-        return ""
-    return _text(reply[1]) if len(reply) > 1 else ""
-
-
-def _text(reply: Reply) -> str:
-    return reply.decode() if isinstance(reply, bytes) else str(reply)
-
-
-def _read_info(reply: Reply) -> dict[str, str]:
-    lines = (line.partition(":") for line in _text(reply).splitlines())
-    return {name: value.strip() for name, _, value in lines}
-
-
-def _number(version: str) -> tuple[int, int]:
-    major, minor, *_ = [*version.split("."), "0", "0"]
-    return int(major), int(minor)
-
-
-def _refuse_unfit(info: StoreInfo, *, fsync: bool) -> None:
-    oldest = _OLDEST_VALKEY if info.server == "valkey" else _OLDEST_REDIS
-    if _number(info.version) < oldest:
-        message = (
-            f"The store is {info.server} {info.version}; Pushwire needs Valkey 8.0 or Redis 7.2 or "
-            "newer. Leave out the store URL to use the embedded one."
-        )
-        raise PushError(ErrorCode.UNAVAILABLE, message)
-    if fsync and not info.aof:
-        raise PushError(
-            ErrorCode.UNAVAILABLE,
-            'durability = "fsync" needs the append-only file: set `appendonly yes` on the store.',
-        )
+        Raises:
+            StoreUnavailableError: the primary did not answer; the text says why.
+        """
+        patience_s = self.options.deadline_s
+        try:
+            found = [await look_at(await self._finder.find(), patience_s)]
+            replicas = await self._finder.replicas()
+        except (LinkError, TimeoutError) as error:
+            message = f"The store at {describe(self._place)} is away: {str(error) or 'no answer'}"
+            raise StoreUnavailableError(message) from error
+        for replica in replicas:
+            try:
+                found.append(await look_at(replica, patience_s))
+            except (LinkError, TimeoutError):
+                continue  # it may be on its way down, or up; Sentinel does not count on it
+        return found

@@ -17,7 +17,7 @@ from router.model.ids import ShardId
 from router.model.lane import Lane
 from router.store import keys
 from router.store.connection import Store
-from router.store.link import Link, LinkError, Reply, fields, open_link
+from router.store.link import Link, LinkError, Reply, fields
 
 _MAX_ENTRIES: Final = 20_000
 """Entries that a lane holds; older ones are lost, and timers deliver again."""
@@ -97,7 +97,7 @@ class Inboxes:
         while True:
             link: Link | None = None
             try:
-                link = await open_link(self._store.address, _PATIENCE_S)
+                link = await self._store.open_reader()
                 while True:
                     entries = await self._read(link, inbox, last, most)
                     failures, size = 0, 0

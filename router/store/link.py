@@ -8,71 +8,21 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from typing import Final, cast
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import hiredis
-import msgspec
 from typing_extensions import override
+
+from router.store.address import Address
 
 Argument = bytes | str | int | float
 Reply = object
 """What the store answers in RESP2: bytes, int, None, a list of these, or a ReplyError."""
 
 _MISSING: Final = object()
-_DEFAULT_PORT: Final = 6379
-
-
-class Address(msgspec.Struct, frozen=True):
-    """Where the store is and how to log in, taken from its URL."""
-
-    path: str = ""
-    host: str = "localhost"
-    port: int = _DEFAULT_PORT
-    tls: bool = False
-    ca_file: str = ""
-    verify: bool = True
-    username: str = ""
-    password: str = ""
-    database: int = 0
 
 
 class LinkError(Exception):
     """The connection could not be made or its handshake was refused."""
-
-
-def parse_url(url: str) -> Address:
-    """Read `redis://`, `rediss://` or `unix://` with user, password, database.
-
-    `rediss` takes `?ssl_ca_certs=<file>` and `?ssl_cert_reqs=none`; `unix` takes `?db=<number>`.
-
-    Raises:
-        ValueError: the text is no such URL.
-    """
-    parts = urlsplit(url)
-    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    username, password = unquote(parts.username or ""), unquote(parts.password or "")
-    if parts.scheme == "unix":
-        path = unquote(parts.path)
-        if not path:
-            raise ValueError("The store URL names no socket; write unix:///path/to/store.sock")
-        number = int(options.get("db", "0"))
-        return Address(path=path, username=username, password=password, database=number)
-    if parts.scheme not in {"redis", "rediss"}:
-        raise ValueError("The store URL must begin with redis://, rediss:// or unix://")
-    database = parts.path.strip("/") or options.get("db", "0")
-    if not database.isdigit():
-        message = f"The database in the store URL must be a number, not {database!r}"
-        raise ValueError(message)
-    return Address(
-        host=parts.hostname or "localhost",
-        port=parts.port or _DEFAULT_PORT,
-        tls=parts.scheme == "rediss",
-        ca_file=options.get("ssl_ca_certs", ""),
-        verify=options.get("ssl_cert_reqs", "required") != "none",
-        username=username,
-        password=password,
-        database=int(database),
-    )
 
 
 def pack(args: tuple[Argument, ...]) -> bytes:

@@ -202,7 +202,7 @@ async def test_durable_writes_survive_a_kill(policy: str) -> None:
             server.stop()
             server.start()
             assert await store.batch.call("GET", "k") == b"v"
-            assert (await store.check()).appendfsync == policy
+            assert (await store.check())[0].appendfsync == policy
 
 
 async def test_fsync_without_a_log_is_refused(store_url: str) -> None:
@@ -213,8 +213,15 @@ async def test_fsync_without_a_log_is_refused(store_url: str) -> None:
             await store.check()
 
 
+async def test_a_store_that_evicts_is_refused(server: Server) -> None:
+    async with opened_store(server.url) as store:
+        await store.batch.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        with pytest.raises(PushError, match="maxmemory-policy allkeys-lru, which throws messages"):
+            await store.check()
+
+
 async def test_check_names_the_server(store: Store) -> None:
-    info = await store.check()
+    (info,) = await store.check()
     assert info.server == "valkey"
     assert info.version.split(".")[0].isdigit()
     assert info.maxmemory_policy == "noeviction"

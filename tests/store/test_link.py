@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from router.store.link import LinkError, open_link, parse_url
+from router.store.address import Address
+from router.store.link import LinkError, open_link
 
 
 async def test_silence_is_told_with_its_length() -> None:
@@ -18,5 +19,5 @@ async def test_silence_is_told_with_its_length() -> None:
     async with await asyncio.start_server(never, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(LinkError, match=r"no answer within 0\.1 s"):
-            await open_link(parse_url(f"redis://127.0.0.1:{port}"), 0.1)
+            await open_link(Address(host="127.0.0.1", port=port), 0.1)
         await left.wait()

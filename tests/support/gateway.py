@@ -208,9 +208,10 @@ async def running_gateway(tmp_path: Path, **settings: object) -> AsyncIterator[R
     async with started_gateway(data_dir, **settings) as gateway:
         kept = data_dir / "test-project.json"
         if not kept.exists():
-            code, out, err = await pushwire(
-                "project", "create", "demo", "--json", "--data-dir", str(data_dir)
-            )
+            where = ["--data-dir", str(data_dir)]
+            if "store_url" in settings:
+                where += ["--store-url", str(settings["store_url"])]
+            code, out, err = await pushwire("project", "create", "demo", "--json", *where)
             if code:
                 raise GatewayFailedError(err)
             kept.write_text(out)

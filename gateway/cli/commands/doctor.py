@@ -4,7 +4,8 @@ import argparse
 from typing import Final
 
 from gateway.cli.arguments import add_all_settings, settings_of
-from gateway.cli.diagnosis import Finding, examine
+from gateway.cli.diagnosis import examine
+from gateway.cli.finding import Finding
 from gateway.cli.stores import run_async
 from gateway.cli.terminal import Terminal
 
