@@ -66,9 +66,7 @@ async def test_the_limits_of_a_project_are_shown_and_changed(tmp_path: Path) -> 
     assert changed == {**shown, "sends_per_second": "20000.5", "device_sends_per_minute": "0"}
     code, out, _ = await limits("--sends-per-second", "default", "--json")
     assert (code, json.loads(out)) == (0, {"device_sends_per_minute": 0.0})
-    code, _, err = await limits("--publishes-per-second", "-1")
-    assert (code, "publishes_per_second" in err) == (1, True)
-    for wrong in ("many", "nan", "inf"):
+    for wrong in ("many", "nan", "inf", "-1"):
         code, _, err = await limits("--sends-per-second", wrong)
         assert (code, "--sends-per-second" in err) == (2, True)
     code, out, _ = await limits("--json")
