@@ -61,18 +61,22 @@ def carry_out(wanted: Wanted) -> int:
     """Run it, write the files, and give the exit code.
 
     Raises:
-        OutOfReachError, GroundError, OSError: it could not be carried out.
+        OutOfReachError, GroundError, MemberError, SendError, OSError: it could not be carried out.
     """
+    folder = wanted.out or RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise OutOfReachError(f"{folder} cannot be written to: choose another with --out")
     _raise_descriptors(wanted.spec)
     try:
         result = asyncio.run(_run(wanted))
+    except asyncio.CancelledError:
+        return _INTERRUPTED
     except BaseExceptionGroup as group:
         first = flattened(group)[0]
         if isinstance(first, KeyboardInterrupt | asyncio.CancelledError):
             return _INTERRUPTED
         raise first from None
-    folder = wanted.out or RESULTS
-    folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"{wanted.scenario}-{_stamp(result)}"
     write(result, stem.with_suffix(".json"))
     stem.with_suffix(".html").write_text(page(result))

@@ -88,6 +88,7 @@ class AppServers:
     def __init__(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
         self._sender: Sender | None = None
+        self._halts: list[Halt] = []
 
     async def carry_out(self, command: Command) -> Done:
         """Do what a command says.
@@ -98,8 +99,11 @@ class AppServers:
         match command:
             case Load():
                 self._sender = Sender(command)
+                for halt in self._halts:  # told before there was anything to halt
+                    self._sender.halt(now=halt.now)
                 return await self._sender.run()
             case Halt(now):
+                self._halts.append(command)
                 if self._sender is not None:
                     self._sender.halt(now=now)
                 return Done(0)
@@ -148,7 +152,7 @@ class Sender:
         self._lag = Histogram()
 
     async def run(self) -> Done:
-        """Send until the duration is over and everything is answered, or `halt`."""
+        """Send until the duration is over and everything is answered, or `settle`, or `halt`."""
         async with asyncio.TaskGroup() as group:
             workers = [group.create_task(self._work()) for _ in range(self._spec.connections)]
             over = group.create_task(self._over.wait())
@@ -156,7 +160,9 @@ class Sender:
             self._made = True
             self._look()
             idle = group.create_task(self._idle.wait())
-            await asyncio.wait((over, idle), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                (over, idle), timeout=self._spec.settle, return_when=asyncio.FIRST_COMPLETED
+            )
             for task in (*workers, over, idle):
                 task.cancel()
         for stream in self._streams.values():

@@ -114,8 +114,8 @@ class Judge:
 
     async def _look_up(self, missing: Sequence[Fault]) -> tuple[list[Fault], int, int]:
         """Ask the gateway about missing messages: those lost, and how many expired or gave way."""
-        lost = list(missing[_LOOKED_UP:])
         counts = {"expired": 0, "dropped": 0}
+        excused: set[Fault] = set()
         waiting = iter(missing[:_LOOKED_UP])
 
         async def one(connection: HttpConnection) -> None:
@@ -123,12 +123,15 @@ class Judge:
             end = await self._end_of(connection, fault)
             if end in counts:
                 counts[end] += 1
-            else:
-                lost.append(fault)
+                excused.add(fault)
 
-        if missing:
-            async with http_pool(self._place.api, _AT_ONCE) as pool:
-                await each_of(min(len(missing), _LOOKED_UP), pool, one)
+        try:
+            if missing:
+                async with http_pool(self._place.api, _AT_ONCE) as pool:
+                    await each_of(min(len(missing), _LOOKED_UP), pool, one)
+        except* OSError:
+            pass  # a gateway that is gone excuses nothing
+        lost = [fault for fault in missing if fault not in excused]
         return lost, counts["expired"], counts["dropped"]
 
     async def _end_of(self, connection: HttpConnection, fault: Fault) -> str:

@@ -12,10 +12,10 @@ from typing import Final, Protocol, TypeVar
 from loadtest.machine import machine, versions
 from loadtest.publishers import subscribe
 from loadtest.run.account import Reckoning, Sent, Verdict, total
-from loadtest.run.ground import Ground, check
+from loadtest.run.ground import Ground, GroundError, check
 from loadtest.run.judge import Judge
 from loadtest.run.layout import Layout
-from loadtest.run.member import Member, Tick, member
+from loadtest.run.member import Member, MemberError, Tick, flattened, member
 from loadtest.run.protocol import (
     Connect,
     DeviceTick,
@@ -37,6 +37,8 @@ from loadtest.run.trouble import Trouble
 
 CONNECT_S: Final = 120.0
 _POLL_S: Final = 0.1
+_LOOK_S: Final = 5.0
+"""The least time that devices get to connect for a look at their mailboxes."""
 _EXPIRY_S: Final = 2.0
 """So long after its TTL a message is gone for certain."""
 _RECHECK_S: Final = 0.5
@@ -175,7 +177,7 @@ class Leader:
             self._ground, self._devices, self._mark, float(spec.duration), spec.connect_rate
         )
         async with asyncio.TaskGroup() as group:
-            making = group.create_task(trouble.run(spec.faults))
+            making = group.create_task(self._make(trouble))
             done = await self._timed("sending", self._send(tokens))
             self._tally.mark(round(self._t, 2), "sending is over")
             await making
@@ -185,6 +187,13 @@ class Leader:
             now = await counters(self._ground.ops)
             self._counted = {name: now[name] - self._counted.get(name, 0.0) for name in now}
         return done, spent
+
+    async def _make(self, trouble: Trouble) -> None:
+        """Make trouble; where that fails, the run goes on, and is not a good one."""
+        try:
+            await trouble.run(self._spec.faults)
+        except* (GroundError, MemberError) as group:
+            self._failed += [str(error) for error in flattened(group)]
 
     async def _connect(self) -> None:
         rate = self._spec.connect_rate / len(self._devices)
@@ -236,12 +245,18 @@ class Leader:
 
     async def _recheck(self, deadline: float) -> bool:
         """Connect anew until no mailbox holds anything: so the acks have reached the store."""
-        order = Recheck(self._spec.connect_rate / len(self._devices), CONNECT_S)
-        if self._spec.slow:
-            await asyncio.sleep(self._spec.ack_delay)
+        spec = self._spec
+        patience_s = max(_LOOK_S, min(CONNECT_S, spec.settle))
+        order = Recheck(spec.connect_rate / len(self._devices), patience_s)
+        if spec.slow:
+            await asyncio.sleep(spec.ack_delay)
         wait_s = _RECHECK_S
         while True:
-            answers = await _all([process.ask(order) for process in self._devices])
+            try:
+                answers = await _all([process.ask(order) for process in self._devices])
+            except ExceptionGroup as group:
+                self._failed.append(f"mailboxes could not be looked at: {flattened(group)[0]}")
+                return False
             if not sum(answer.pending for answer in answers):
                 return True
             if time.monotonic() > deadline:

@@ -11,7 +11,8 @@ import pytest
 
 from loadtest.run.result import Result, read
 from tests.support.false_proxy import Tamper, doubled, false_proxy, without
-from tests.support.gateway import RunningGateway, pushwire
+from tests.support.gateway import RunningGateway, pushwire, running_gateway
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.slow]
 
@@ -208,6 +209,32 @@ async def test_what_cannot_be_run_is_refused(
     assert "Traceback" not in err
 
 
+async def test_a_gateway_that_dies_fails_the_run_and_leaves_a_report(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as gateway:
+        out = tmp_path / "out"
+
+        async def kill() -> None:
+            async def acked() -> bool:  # more than the gateway's own probe does
+                return await gateway.metric("pushwire_acks_total") > 40
+
+            busy: bool = await eventually(acked, timeout_s=60)
+            assert busy
+            gateway.process.kill()
+
+        async with asyncio.TaskGroup() as group:
+            words = ("--devices", "5", "--rate", "50", "--seconds", "6", "--set", "settle=2")
+            running = group.create_task(load(out, "steady", *access(gateway), *words))
+            group.create_task(kill())
+        code, said, err = running.result()
+    assert code == 1, err + said
+    assert said.startswith("BROKEN: "), err
+    assert "mailboxes could not be looked at: " in said
+    assert "Traceback" not in err
+    result = the_result(out)
+    assert not result.verdict.acked
+    assert result.errors["no answer"] > 0
+
+
 async def test_a_wrong_key_is_one_line(gateway: RunningGateway, tmp_path: Path) -> None:
     words = access(gateway)
     words[words.index("--api-key") + 1] = "pw_wrong"
@@ -228,8 +255,8 @@ async def test_ctrl_c_ends_the_sending_and_still_judges(tmp_path: Path) -> None:
     try:
         assert process.stderr is not None
         async with asyncio.timeout(60):
-            while b"accepted" not in await process.stderr.readline():
-                pass
+            while b"accepted" not in (line := await process.stderr.readline()):
+                assert line, "it ended before it sent anything"
             process.send_signal(signal.SIGINT)
             out, _ = await process.communicate()
     finally:

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from loadtest.run.account import Sent
-from loadtest.run.app_servers import Sender
-from loadtest.run.protocol import Done, Load, Place
+from loadtest.run.app_servers import AppServers, Sender
+from loadtest.run.member import MemberError
+from loadtest.run.protocol import Dismiss, Done, Halt, Load, Place
 from loadtest.run.spec import parse
 from tests.unit.loadtest.peer import REFUSED, Peer, running_peer
 
@@ -110,3 +111,19 @@ async def test_a_rate_of_nothing_lets_the_time_pass(peer: Peer) -> None:
     done = await Sender(load(peer.url, "rate=0", "duration=0.05")).run()
     assert not done.sent
     assert not peer.keys
+
+
+async def test_a_gateway_that_never_answers_is_not_waited_for_forever(peer: Peer) -> None:
+    peer.fail_next = 10_000
+    done = await Sender(load(peer.url, "duration=0.05", "settle=0.05")).run()
+    assert all(sent == Sent(last=1, unknown=[1]) for sent in done.sent.values())
+
+
+async def test_a_halt_before_the_load_counts_too(peer: Peer) -> None:
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        app_servers = AppServers(tasks)
+        await app_servers.carry_out(Halt())
+        done = await app_servers.carry_out(load(peer.url, "duration=600"))
+    assert not done.sent
+    with pytest.raises(MemberError):
+        await app_servers.carry_out(Dismiss(unregister=False))
