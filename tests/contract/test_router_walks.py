@@ -21,6 +21,7 @@ from router.model.ids import (
 )
 from router.model.message import BridgeMode, BridgePolicy, Message, ReceiptMode
 from router.model.selection import Filter, Selection
+from router.model.topic import TopicEnvelope
 from router.publish import Publication, Publisher
 from router.registration import DeviceChanges, DeviceSpec, Registered
 from router.store import keys
@@ -244,7 +245,11 @@ async def test_now_or_never_goes_to_those_who_are_not_connected(world: World) ->
     device = await world.device(NEWS)
     await connected(world, NEWS)
     message = await world.publish(ttl_ms=0)
+    await world.stages.mailboxes.lapse(message, world.stages.clock.now_ms())
     assert await world.reached(message) == [device.device_id]
+    status = await world.stages.messages.status(message)
+    assert status is not None
+    assert status.state.value == "expired"
 
 
 async def test_only_is_in_no_log_and_told_to_no_shard(world: World) -> None:
@@ -258,6 +263,12 @@ async def test_only_is_in_no_log_and_told_to_no_shard(world: World) -> None:
     (job,) = await world.jobs(message)
     assert (job.device, job.seq) == (device.device_id, 0)
     assert b"k" in job.frame
+    envelope = TopicEnvelope(
+        *(world.stages.project, NEWS, message, job.frame, job.ready_ms, job.ready_ms + 600_000),
+        bridge="2|o",
+    )
+    again = world.topics.published(envelope, await world.topics.begin_publish(envelope))
+    assert (again.seq, again.shards) == (0, ())
 
 
 @pytest.mark.parametrize("mode", [BridgeMode.AUTO, BridgeMode.ONLY])

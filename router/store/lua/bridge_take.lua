@@ -24,7 +24,9 @@ for at = 1, #found, 2 do
     queue_job(tag, message, job, now)
   else
     local frame = job.kept[7]
-    if job.seq ~= '0' and not is_topic_copy(message) then frame = call('HGET', tag .. ':f:' .. job.device, job.seq) end
+    if job.seq ~= '0' and not is_topic_copy(message) then
+      frame = call('HGET', tag .. ':f:' .. job.device, job.seq)
+    end
     call('ZADD', timers, now + hold, 'bridge:' .. message)
     for _, part in ipairs({message, job.device, job.br, job.seq, frame or '', job.kept[4] or '',
       job.kept[5] or '0', job.kept[6] or '', found[at + 1]}) do

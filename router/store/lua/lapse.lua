@@ -10,13 +10,14 @@ local timers, outbox, status = unpack(keys)
 local message, now, retention = unpack(args)
 if call('ZREM', timers, 'lapse:' .. message) == 0 then return 0 end
 local known = call('HMGET', status, 'i', 'r', 'bb')
-local project, device, _, _, _, seq = split_head(known[1] or '')
+local project, device, created, expires, _, seq = split_head(known[1] or '')
 if not project then return 0 end
 local c = {timers = timers, outbox = outbox, project = project, device = device, now = now,
   retention = retention}
 if string.sub(device, 1, 1) == '/' then
   if seq ~= '0' then call('XDEL', topic_log(outbox, project, device), seq .. '-0') end
-  if known[3] then call('HDEL', status, 'f', 'bb', 'bp', 'bw') end
+  -- One with a TTL of 0 ends before its walk: bridges have a moment still.
+  if known[3] and created ~= expires then call('HDEL', status, 'f', 'bb', 'bp', 'bw') end
   close_topic(c, message, device, known[2], 'expired', '')
 else
   end_unheld(c, status, message, 'expired',

@@ -15,6 +15,7 @@ if answer then return answer end
 local known = call('HGET', status, 'i')
 if known then
   local _, _, _, _, _, taken = split_head(known)
+  if is_only(bridge) then return {0, 0} end
   -- Who has all before it needs no more; who does not reads the log.
   return live_shards(shards, store_clock(), {tonumber(taken), math.max(tonumber(taken) - 1, 0)})
 end
