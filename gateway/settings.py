@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.addresses import Clients, parse_proxies
-from gateway.limit_settings import LimitSettings
+from gateway.bridge_settings import BridgeSettings
 from gateway.sealing_keys import ACCEPTED, read_keys
 from gateway.setting_fields import Field, described
 from router.export.checks import violation
@@ -31,7 +31,7 @@ class Durability(enum.StrEnum):
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
 
-class Settings(LimitSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Settings(BridgeSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Every setting of every role.
 
     `<name>` in `pushwire.toml`, `PUSHWIRE_<NAME>` in the environment, and a flag where it makes
@@ -167,18 +167,6 @@ class Settings(LimitSettings, frozen=True, forbid_unknown_fields=True, kw_only=T
     dead_letter_retention_s: Annotated[
         int, Meta(ge=60, description="Seconds a dead letter is kept.")
     ] = 1_209_600
-    bridge_after_s: Annotated[
-        float,
-        Meta(
-            ge=0,
-            le=2_419_200,
-            description="Seconds that a connected device has to ack before its bridge takes over.",
-        ),
-    ] = 10.0
-    bridge_token_days: Annotated[
-        int,
-        Meta(ge=1, le=3650, description="Days until a bridge is given up that no device renews."),
-    ] = 270
     export_url: Annotated[
         str, Meta(description="Where all events go as files: file:/// or https://; empty: nowhere.")
     ] = ""

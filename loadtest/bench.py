@@ -15,6 +15,7 @@ import msgspec
 import uvloop
 
 from loadtest import cases, offline, topics
+from loadtest.bridges import bridges
 from loadtest.callbacks import callbacks
 from loadtest.cases import QUICK, Scale
 from loadtest.export import export
@@ -22,7 +23,13 @@ from loadtest.lanes import lanes
 from loadtest.machine import machine, versions
 from loadtest.recorder import Figure, table
 
-CASES: Final = {**cases.CASES, "callbacks": callbacks, "export": export, "lanes": lanes}
+CASES: Final = {
+    **cases.CASES,
+    "callbacks": callbacks,
+    "export": export,
+    "lanes": lanes,
+    "bridges": bridges,
+}
 TOPIC_CASES: Final = {
     "publish-ratio": offline.publish_ratio,
     "subscription-memory": offline.subscription_memory,

@@ -17,6 +17,7 @@ from gateway.api.audiences import Audiences, audiences_of
 from gateway.api.auth import Authenticator
 from gateway.api.bridging import bridging_of
 from gateway.api.cors import Origins
+from gateway.api.endpoints import dead_letters_of, endpoints_of
 from gateway.api.fcm_model import JsonObject
 from gateway.api.http_server import HttpServer, Reply
 from gateway.api.projects_service import ProjectsService
@@ -28,7 +29,6 @@ from gateway.limit_settings import per_minute
 from gateway.process import Clock, Entropy, RoleContext, opening
 from gateway.settings import Durability, Settings, clients_of
 from router.bridging.directory import Directory
-from router.callbacks.endpoints import Endpoints
 from router.listing import Listing
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import MessageId, ProjectId, is_cast
@@ -41,17 +41,14 @@ from router.routing import Routing
 from router.send import Retract, Sender
 from router.store.casts import Casts
 from router.store.connection import Store, StoreOptions
-from router.store.dead_letters import Bounds, DeadLetters
 from router.store.inbox import Inboxes
 from router.store.leases import Leases
 from router.store.mailbox import Mailboxes
 from router.store.messages import Messages
-from router.store.outbox import Outbox
 from router.store.projects import Projects
 from router.store.rates import Rates
 from router.store.recent import Recent
 from router.store.topics import Topics
-from router.store.webhooks import Webhooks
 from router.subscription import Subscription
 from router.telemetry.metrics import Metrics
 
@@ -162,6 +159,7 @@ async def services_of(
         routing = Routing(Inboxes(store), metrics)
         topics = Topics(store)
         bridging = bridging_of(settings, store, clock)
+        endpoints = endpoints_of(settings, store, clock, entropy)
 
         def withdraw(project: ProjectId, message: MessageId) -> None:
             sender.withdraw(project, message)  # it is made below
@@ -209,7 +207,8 @@ async def services_of(
             bridges=bridging.directory,
             bridging=bridging,
             accounts=accounts_of(settings, store, clock, entropy),
-            endpoints=_endpoints(settings, store, clock, entropy),
+            endpoints=endpoints,
+            dead_letters=dead_letters_of(settings, store, clock, endpoints),
             authenticator=Authenticator(projects, mailboxes, settings.admin_key, clock.monotonic),
             user_tokens=UserTokens(projects),
             quotas=_quotas(settings, store, clock, metrics),
@@ -270,19 +269,6 @@ def _quotas(settings: Settings, store: Store, clock: Clock, metrics: Metrics) ->
         per_minute(settings.address_registrations_per_min),
         clock.monotonic,
         metrics,
-    )
-
-
-def _endpoints(settings: Settings, store: Store, clock: Clock, entropy: Entropy) -> Endpoints:
-    bounds = Bounds(settings.dead_letters, settings.dead_letter_retention_s * 1000)
-    return Endpoints(
-        Webhooks(store),
-        DeadLetters(store, bounds),
-        Outbox(store),
-        clock.now_ms,
-        entropy.bytes,
-        allow_private=settings.callback_allow_private,
-        backlog_bytes=settings.callback_backlog_bytes,
     )
 
 

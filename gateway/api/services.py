@@ -11,6 +11,7 @@ from gateway.api.user_tokens import UserTokens
 from gateway.process import Clock, Entropy
 from gateway.settings import Settings
 from router.bridging.accounts import Accounts
+from router.bridging.dead import AllDeadLetters
 from router.bridging.directory import Directory
 from router.callbacks.endpoints import Endpoints
 from router.listing import Listing
@@ -49,6 +50,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     bridges: Directory
     bridging: Bridging
     endpoints: Endpoints
+    dead_letters: AllDeadLetters
     listing: Listing
     authenticator: Authenticator
     user_tokens: UserTokens

@@ -4,6 +4,7 @@ import asyncio
 
 from gateway.process import RoleContext
 from gateway.settings import Durability, Settings
+from gateway.worker.bridges import bridges_of
 from gateway.worker.callbacks import callbacks_of
 from gateway.worker.export import export_of
 from router.binding import Bindings
@@ -25,7 +26,7 @@ from router.store.mailbox import Mailboxes
 from router.store.members import Members
 from router.store.outbox import Outbox
 from router.store.recent import Recent
-from router.store.timers import BIND, ISSUE, KEEP, REACH, SPREAD, STALE, WALK, Timers
+from router.store.timers import BIND, BRIDGE, ISSUE, KEEP, REACH, SPREAD, STALE, WALK, Timers
 from router.store.topics import Topics
 from router.store.walks import Walks
 from router.walk import BridgeWalks
@@ -56,6 +57,7 @@ async def run(settings: Settings, context: RoleContext) -> None:
         timers, jobs = Timers(store), BridgeJobs(store)
         walks = BridgeWalks(Walks(store))
         stale = StaleContacts(mailboxes, jobs, timers, settings.bridge_token_days)
+        bridges = bridges_of(settings, context, store, worker, lambda: partitions.owned)
         redelivery = Redelivery(
             timers,
             mailboxes,
@@ -71,6 +73,7 @@ async def run(settings: Settings, context: RoleContext) -> None:
                 WALK: walks.step,
                 REACH: walks.reach,
                 ISSUE: Issuer(Topics(store), routing).issue,
+                BRIDGE: bridges.dispatch.ready,
             },
         )
         sink: ReceiptSink = MetricsSink(metrics)
@@ -83,7 +86,7 @@ async def run(settings: Settings, context: RoleContext) -> None:
             worker,
             leases,
             redelivery,
-            [receipts, callbacks.feed, export.feed],
+            [receipts, callbacks.feed, export.feed, bridges.dispatch],
             outbox,
             metrics,
             clock.now_ms,
@@ -94,3 +97,4 @@ async def run(settings: Settings, context: RoleContext) -> None:
             tasks.create_task(partitions.run(context.stopping), name="partitions")
             tasks.create_task(callbacks.delivery.run(context.stopping), name="callbacks")
             tasks.create_task(export.run(context.stopping), name="export")
+            tasks.create_task(bridges.run(context.stopping), name="bridges")

@@ -1,7 +1,7 @@
 """What a process knows of projects' bridges: a copy, at most about a second old."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -65,6 +65,11 @@ class Directory:
     def is_loaded(self) -> bool:
         """Whether anything is known yet."""
         return self._version is not None
+
+    @property
+    def every(self) -> Collection[tuple[ProjectId, str]]:
+        """Name every bridge of every project."""
+        return self._found.keys()
 
     def names(self, project: ProjectId) -> frozenset[str]:
         """Name the bridges of a project."""

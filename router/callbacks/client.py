@@ -5,20 +5,13 @@ may resolve to our own network, answer with a redirect, a flood or a drip: nothi
 further than its own request.
 """
 
-import asyncio
-import functools
-import socket
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Self
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
-from aiohttp.abc import AbstractResolver, ResolveResult
-from typing_extensions import override
 
-from router.policy.destinations import is_public
+from router.callbacks.guard import GuardedResolver, RefusedAddressError, is_refusal, is_refused
 
 MAX_BODY_BYTES: Final = 65_536
 """More of an answer's body is not read; the connection is closed."""
@@ -26,8 +19,6 @@ MAX_HEADER_BYTES: Final = 8_190
 """The longest line and the longest header of an answer."""
 MAX_HEADERS: Final = 64
 MAX_CONNECTIONS: Final = 1024
-_RESOLVERS: Final = 32
-"""Names that are looked up at once: a dead name server holds one for long."""
 _KEEPALIVE_S: Final = 30.0
 _DNS_CACHE_S: Final = 10
 _MAX_ERROR: Final = 200
@@ -42,53 +33,6 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     error: str = ""
     refused: bool = False
     """Whether the guard refused the address."""
-
-
-class RefusedAddressError(OSError):
-    """A host has no address that may be connected to."""
-
-    def __init__(self) -> None:
-        super().__init__("its addresses are not public (callback_allow_private is off)")
-
-
-class GuardedResolver(AbstractResolver):
-    """Looks names up, and gives only addresses that may be connected to.
-
-    aiohttp connects to what it is given here and asks nobody again, so a name that resolves to
-    something else a moment later gains nothing.
-    """
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
-
-    @override
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        loop = asyncio.get_running_loop()
-        look_up = functools.partial(
-            socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM
-        )
-        found = await loop.run_in_executor(self._threads, look_up)
-        results = [
-            ResolveResult(
-                hostname=host,
-                host=str(address[0]),
-                port=port,
-                family=kind,
-                proto=proto,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for kind, _, proto, _, address in found
-            if is_public(str(address[0]))
-        ]
-        if not results:
-            raise RefusedAddressError
-        return results
-
-    @override
-    async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class Client:
@@ -135,7 +79,7 @@ class Client:
         session = self._session
         if session is None:
             raise RuntimeError("The client is used before it was opened")
-        if not self._allow_private and _is_refused(url):
+        if not self._allow_private and is_refused(url):
             return Answer(error=str(RefusedAddressError()), refused=True)
         try:
             async with session.post(
@@ -147,7 +91,7 @@ class Client:
         except TimeoutError:
             return Answer(error=f"no answer within {self._timeout_s:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            refused = _is_caused_by_guard(error)
+            refused = is_refusal(error)
             return Answer(error=_shown(error, refused=refused), refused=refused)
 
 
@@ -162,22 +106,6 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
                 return
     except (aiohttp.ClientError, TimeoutError, OSError):
         response.close()  # the status is the answer
-
-
-def _is_refused(url: str) -> bool:
-    """Check a host that is an address: it is not looked up."""
-    host = urlsplit(url).hostname or ""
-    literal = ":" in host or host.replace(".", "").isdigit()
-    return literal and not is_public(host)
-
-
-def _is_caused_by_guard(error: BaseException) -> bool:
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, RefusedAddressError):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
 
 
 def _shown(error: Exception, *, refused: bool) -> str:

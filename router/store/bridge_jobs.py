@@ -157,8 +157,8 @@ class BridgeJobs:
         self._retention_ms = store.options.retention_ms
         self._topics = TopicJobs(store)
 
-    async def ready(self, kept: str, now_ms: int) -> Lane | None:
-        """Queue a message whose timer is due, and name the queue.
+    async def ready(self, kept: str, now_ms: int) -> tuple[Lane, Head] | None:
+        """Queue a message whose timer is due, and tell in which queue it stands and how urgent.
 
         None where no bridge has anything to do (the message ended, the device has no bridge), or
         not yet: the device asked for it later. The timer is dealt with.
@@ -169,7 +169,10 @@ class BridgeJobs:
             (keys.timers(partition), keys.outbox(partition)),
             (kept, now_ms, self._retention_ms),
         )
-        return _lane(reply) if reply else None
+        if not reply:
+            return None
+        name, score = fields(reply)
+        return _lane(name), _head(score)
 
     async def waiting(self, partition: Partition) -> list[tuple[Lane, Head]]:
         """List the queues of a partition that hold anything, for who takes it over."""

@@ -70,6 +70,25 @@ class DeadLetters:
         )
         return cast("int", lost) if buried else None
 
+    async def keep(self, letter: DeadLetter) -> int:
+        """Keep a dead letter of what has no lane; the same one may be kept again.
+
+        Returns:
+            How many older ones gave way.
+        """
+        lost = await self._store.batch.fcall(
+            self._function("letter_bury"),
+            (keys.dead_letters(letter.webhook), keys.letters(letter.webhook)),
+            (
+                letter.id,
+                letter.died_ms,
+                msgspec.msgpack.encode(letter),
+                self._bounds.most,
+                self._bounds.retention_ms,
+            ),
+        )
+        return cast("int", lost)
+
     async def ids(self, webhook: str) -> list[tuple[int, str]]:
         """List (when it died, id), oldest first: at most the bound."""
         reply = await self._store.batch.call(

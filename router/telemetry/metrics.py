@@ -4,6 +4,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from router.telemetry.bridge_metrics import BridgeMetrics
 from router.telemetry.callback_metrics import CallbackMetrics
 from router.telemetry.export_metrics import ExportMetrics
 from router.telemetry.limit_metrics import LimitMetrics
@@ -12,7 +13,7 @@ _LATENCY: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 _FAST: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5)
 
 
-class Metrics(CallbackMetrics, ExportMetrics, LimitMetrics):
+class Metrics(BridgeMetrics, CallbackMetrics, ExportMetrics, LimitMetrics):
     """The metrics of one process.
 
     Args:
@@ -20,6 +21,7 @@ class Metrics(CallbackMetrics, ExportMetrics, LimitMetrics):
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        BridgeMetrics.__init__(self, registry)
         CallbackMetrics.__init__(self, registry)
         ExportMetrics.__init__(self, registry)
         LimitMetrics.__init__(self, registry)

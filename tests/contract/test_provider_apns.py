@@ -1,75 +1,22 @@
 """The APNs of the tests is strict, and fails as Apple's does; the bridge pleases it."""
 
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from router.bridge import Authorization, Recipient, Request, Response
-from router.bridges.apns import BRIDGE, ApnsContent
-from router.model.ids import DeviceId, MessageId
 from router.policy.es256 import signed
-from tests.support.bridges import APNS_TOKEN, NOW_MS, apns_credentials, ec_key, push
-from tests.support.certificate import make_certificate
+from tests.contract.apple import Apple, opened_apple
+from tests.support.bridges import APNS_TOKEN, NOW_MS, ec_key
 from tests.support.providers import faults
-from tests.support.providers.apns import STATUS_OF, ApnsProvider
-from tests.support.providers.client import Http2Client, UnknownError, UnsentError
-
-
-class Clock:
-    now_s = NOW_MS / 1000
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-class Apple:
-    """The provider, an independent client, and what the bridge would send."""
-
-    def __init__(self, provider: ApnsProvider, context: ssl.SSLContext, clock: Clock) -> None:
-        self.provider, self.context, self.clock = provider, context, clock
-        self.http = httpx.AsyncClient(http2=True, verify=context)
-        self.credentials = BRIDGE.credentials(apns_credentials(endpoint=provider.server.url))
-
-    def request(self, number: int = 0, token: str = APNS_TOKEN, **fields: Any) -> Request:
-        now_ms = int(self.clock() * 1000)
-        content = BRIDGE.content(push(now_ms, id=MessageId(f"message-{number}"), **fields))
-        assert isinstance(content, ApnsContent)
-        to = Recipient(DeviceId("device"), BRIDGE.address({"type": "apns", "token": token}))
-        return BRIDGE.encode(content, self.credentials, to, self.authorization(), now_ms)
-
-    def authorization(self) -> Authorization:
-        return BRIDGE.authorize(self.credentials, "", int(self.clock() * 1000))
-
-    async def post(self, request: Request, **headers: str | None) -> Response:
-        """Send by httpx, with some headers changed or (None) left out."""
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
-        changed = {**dict(request.headers), **given}
-        sent = {name: value for name, value in changed.items() if value is not None}
-        answer = await self.http.post(
-            request.origin + request.path, headers=sent, content=request.body
-        )
-        assert answer.http_version == "HTTP/2"
-        return Response(answer.status_code, dict(answer.headers), answer.content)
-
-    async def client(self) -> Http2Client:
-        return await Http2Client.open(self.provider.server.url, self.context)
+from tests.support.providers.apns import STATUS_OF
 
 
 @pytest.fixture
 async def apple(tmp_path: Path) -> AsyncIterator[Apple]:
-    certificate = make_certificate(tmp_path)
-    clock = Clock()
-    provider = ApnsProvider(certificate, ec_key().public_key(), now_s=clock)
-    context = ssl.create_default_context(cafile=str(certificate[0]))
-    context.set_alpn_protocols(["h2"])
-    async with provider.server:
-        made = Apple(provider, context, clock)
+    async with opened_apple(tmp_path) as made:
         yield made
-        await made.http.aclose()
 
 
 async def test_what_the_bridge_sends_is_taken_from_an_independent_client(apple: Apple) -> None:
@@ -175,85 +122,3 @@ async def test_it_fails_in_every_documented_way(apple: Apple, reason: str) -> No
     assert reason.encode() in answer.body
     assert (b"timestamp" in answer.body) == (answer.status == 410)
     assert (await apple.post(apple.request())).status == 200
-
-
-@pytest.mark.slow
-async def test_one_stream_until_a_request_was_authorized_then_as_many_as_allowed(
-    apple: Apple,
-) -> None:
-    client = await apple.client()
-    answers = await _all(client, apple, 300)
-    assert {answer.status for answer in answers} == {200}
-    assert len(apple.provider.ids) == 300
-    assert apple.provider.server.opened == 1
-    client.close()
-
-
-async def _all(client: Http2Client, apple: Apple, count: int) -> list[Response]:
-    futures = [client.send(apple.request(number)) for number in range(count)]
-    return [await future for future in futures]
-
-
-async def test_a_goaway_in_mid_stream_answers_what_was_read_and_no_more(apple: Apple) -> None:
-    client = await apple.client()
-    assert (await client.send(apple.request(0))).status == 200
-    apple.provider.faults.then(faults.slow(0.05), faults.GOAWAY_UNREAD)
-    read, unread = client.send(apple.request(1)), client.send(apple.request(2))
-    with pytest.raises(UnsentError):
-        await unread
-    assert not client.usable
-    assert client.goaway_reason == b'{"reason":"Shutdown"}'
-    assert (await read).status == 200
-    assert len(apple.provider.taken) == 2
-
-
-async def test_a_goaway_after_the_request_is_followed_by_its_answer(apple: Apple) -> None:
-    client = await apple.client()
-    apple.provider.faults.then(faults.GOAWAY_READ)
-    assert (await client.send(apple.request())).status == 200
-    assert not client.usable
-    with pytest.raises(UnsentError):
-        await client.send(apple.request())
-
-
-async def test_a_refused_stream_was_not_looked_at(apple: Apple) -> None:
-    client = await apple.client()
-    apple.provider.faults.then(faults.REFUSE)
-    with pytest.raises(UnsentError):
-        await client.send(apple.request())
-    assert not apple.provider.taken
-    assert (await client.send(apple.request())).status == 200
-    client.close()
-
-
-@pytest.mark.parametrize(("fault", "taken"), [(faults.CUT_UNREAD, 0), (faults.CUT_READ, 1)])
-async def test_a_lost_connection_does_not_tell_what_was_taken(
-    apple: Apple, fault: faults.Fault, taken: int
-) -> None:
-    client = await apple.client()
-    apple.provider.faults.then(fault)
-    with pytest.raises(UnknownError):
-        await client.send(apple.request())
-    assert len(apple.provider.taken) == taken
-
-
-async def test_a_request_may_never_be_answered_while_others_are(apple: Apple) -> None:
-    client = await apple.client()
-    assert (await client.send(apple.request(0))).status == 200
-    apple.provider.faults.then(faults.NEVER)
-    silent, other = client.send(apple.request(1)), client.send(apple.request(2))
-    assert (await other).status == 200
-    assert not silent.done()
-    client.close()
-    with pytest.raises(UnknownError):
-        await silent
-    assert len(apple.provider.taken) == 3
-
-
-async def test_few_streams_are_kept_to(apple: Apple) -> None:
-    apple.provider.server.max_streams = 3
-    client = await apple.client()
-    answers = await _all(client, apple, 20)
-    assert {answer.status for answer in answers} == {200}
-    assert apple.provider.server.most_streams <= 3
-    client.close()

@@ -88,7 +88,8 @@ class World:
         ]
 
     async def ready(self, now_ms: int = NOW) -> list[Lane | None]:
-        return [await self.jobs.ready(kept, now_ms) for kept in await self.due(now_ms)]
+        found = [await self.jobs.ready(kept, now_ms) for kept in await self.due(now_ms)]
+        return [None if one is None else one[0] for one in found]
 
     async def take(self, now_ms: int = NOW, hold_ms: int = 30_000, most: int = 128) -> list[Job]:
         return (await self.taken(now_ms, hold_ms, most)).jobs

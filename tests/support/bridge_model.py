@@ -32,7 +32,7 @@ class BridgeModel(MailboxState):
         else:
             self.timers[("stale", device)] = contact.stale_ms
 
-    async def ready(self, kept: str, now_ms: int) -> Lane | None:
+    async def ready(self, kept: str, now_ms: int) -> tuple[Lane, Head] | None:
         message = MessageId(kept)
         found = self._job_of(message, now_ms)
         if found is not None and found[0].seq:
@@ -183,11 +183,11 @@ class BridgeModel(MailboxState):
         elif record.only:
             self._end_unheld(message, Event.FAILED, now_ms, "no bridge")
 
-    def _queue(self, message: MessageId, record: Record, contact: Contact) -> Lane:
+    def _queue(self, message: MessageId, record: Record, contact: Contact) -> tuple[Lane, Head]:
         lane = Lane(record.project, contact.bridge)
         head = Head(int(record.policy[0]), max(record.created_ms, record.send_at_ms))
         self.queues.setdefault((self._partition(record), lane), {}).setdefault(message, head)
-        return lane
+        return lane, head
 
 
 def _job(message: MessageId, record: Record, contact: Contact, head: Head) -> Job:

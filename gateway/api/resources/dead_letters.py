@@ -1,4 +1,4 @@
-"""Dead letters: callbacks that were given up; the next stage is `router.callbacks.endpoints`."""
+"""Dead letters: callbacks and pushes that were given up; the next stage: `router.bridging.dead`."""
 
 import re
 from datetime import datetime
@@ -32,14 +32,16 @@ class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class DeadLetterView(msgspec.Struct, frozen=True):
-    """A callback that was given up. `id` is its `webhook-id`, also when it is sent again."""
+    """What was given up. Of a callback `id` is its `webhook-id`, also when it is sent again."""
 
     id: str
     webhook: str
+    """Of a push, `br_<project>_<bridge>`."""
     type: str
+    """Of a push, `bridge.push`."""
     receipts: int
     reason: str
-    """exhausted, overflow or disabled."""
+    """exhausted, overflow or disabled; of a push exhausted, expired or rejected."""
     created_at: datetime
     died_at: datetime
     attempts: list[AttemptView]
@@ -94,8 +96,9 @@ def routes(services: Services) -> list[Route]:
         Route("GET", letter, handlers.show, "Read a dead letter with its body.", project, None,
               DeadLetterBody, errors=missing),
         Route("POST", f"{letter}:replay", handlers.replay,
-              "Send a dead letter again, with the same id and body.", project, None,
-              DeadLetterReplayed, errors=(*missing, ErrorCode.QUOTA_EXCEEDED)),
+              "Send a dead letter again: a callback as it was, a push with new tries.", project,
+              None, DeadLetterReplayed,
+              errors=(*missing, ErrorCode.QUOTA_EXCEEDED, ErrorCode.FAILED_PRECONDITION)),
         Route("DELETE", letter, handlers.drop, "Forget a dead letter.", project, None,
               DeadLetterDropped, errors=missing),
     ]  # fmt: skip
@@ -104,30 +107,30 @@ def routes(services: Services) -> list[Route]:
 class _Handlers:
     def __init__(self, services: Services) -> None:
         self._auth = services.authenticator
-        self._endpoints = services.endpoints
+        self._letters = services.dead_letters
 
     async def list(self, call: Call) -> Reply:
         project = await self._project(call)
         limit, before = _limit(call), _before(call)
         webhook = call.request.query.get("webhook", "")
-        found, more = await self._endpoints.letters(project, webhook, before, limit)
+        found, more = await self._letters.letters(project, webhook, before, limit)
         token = f"{found[-1].died_ms}.{found[-1].id}" if more and found else ""
         return reply(DeadLetterList([_view(letter) for letter in found], token))
 
     async def show(self, call: Call) -> Reply:
         project = await self._project(call)
-        letter = await self._endpoints.letter(project, call.parameters[1])
+        letter = await self._letters.letter(project, call.parameters[1])
         view = msgspec.structs.asdict(_view(letter))
         return reply(DeadLetterBody(**view, body=msgspec.Raw(letter.body)))
 
     async def replay(self, call: Call) -> Reply:
         project = await self._project(call)
-        letter = await self._endpoints.replay(project, call.parameters[1])
+        letter = await self._letters.replay(project, call.parameters[1])
         return reply(DeadLetterReplayed(letter.id))
 
     async def drop(self, call: Call) -> Reply:
         project = await self._project(call)
-        await self._endpoints.drop(project, call.parameters[1])
+        await self._letters.drop(project, call.parameters[1])
         return reply(DeadLetterDropped())
 
     async def _project(self, call: Call) -> ProjectId:

@@ -15,15 +15,17 @@ from gateway.settings import Settings
 from router.model.errors import ErrorCode, PushError
 
 NAME: Final = "dlq"
-HELP: Final = """Look at callbacks that were given up, send them again, or drop them.
+HELP: Final = """Look at callbacks and pushes that were given up, send them again, or drop them.
 
     pushwire dlq list --project my-app --api-key pw_…
     pushwire dlq show msg_…
     pushwire dlq replay msg_… msg_…
     pushwire dlq replay --all
     pushwire dlq drop --all --webhook wh_…
+    pushwire dlq list --webhook br_my-app_apns
 
-What is sent again keeps its id and its content. The project and the key may stand in
+What is sent again keeps its id and its content; pushes of a bridge are listed below
+`br_<project>_<bridge>`. The project and the key may stand in
 PUSHWIRE_PROJECT and PUSHWIRE_API_KEY; the key needs the scope `admin`.
 """
 

@@ -1,7 +1,8 @@
 -- Put a message that is due for a bridge into the queue of its device's bridge.
 -- KEYS: timers outbox
 -- ARGV: message now retention
--- returns: `<project>:<bridge>`, the queue; nil where no bridge has anything to do, or not yet
+-- returns: {`<project>:<bridge>`, its score} of the queue; nil where no bridge has anything to do, or
+--   not yet
 -- events: of a message that no mailbox holds: dropped (unregistered, user changed), failed (no bridge)
 -- invariant: a job stands in a queue or has a timer until it is done
 -- FLAGS: allow-oom
@@ -22,4 +23,4 @@ if not job then
   drop_job(outbox, message)
   return nil
 end
-return queue_job(tag, message, job, now)
+return {queue_job(tag, message, job, now), number(job.score)}

@@ -69,6 +69,7 @@ class Http2Server:
         self.connections: list[Connection] = []
         self.opened = 0
         self.most_streams = 0
+        self.pings = 0
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._context.load_cert_chain(*certificate)
@@ -177,6 +178,8 @@ class Connection(asyncio.Protocol):
         elif isinstance(event, h2.events.StreamReset):
             self._open.discard(event.stream_id)
             self._calls.pop(event.stream_id, None)
+        elif isinstance(event, h2.events.PingReceived):
+            self._server.pings += 1
         elif isinstance(event, h2.events.StreamEnded):
             call = self._calls.pop(event.stream_id)
             if self._ended_at is None or event.stream_id <= self._ended_at:

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from router.callbacks.client import Answer, Client, GuardedResolver, RefusedAddressError
+from router.callbacks.client import Answer, Client
+from router.callbacks.guard import GuardedResolver, RefusedAddressError
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
