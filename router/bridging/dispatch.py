@@ -167,13 +167,13 @@ class Dispatch:
         plan = self._queues.plan(free, self._room)
         if not plan:
             return False
-        errors: list[PushError] = []
+        errors: list[Exception] = []
         taken: list[tuple[Take, Job]] = []
 
         async def one(take: Take) -> None:
             try:
                 taken.extend((take, job) for job in await self._take_from(take))
-            except PushError as error:
+            except Exception as error:  # noqa: BLE001 - what others took is pushed first
                 errors.append(error)
 
         async with asyncio.TaskGroup() as tasks:
@@ -207,7 +207,7 @@ class Dispatch:
                 self._now_ms(),
                 self._bounds.hold_ms,
             )
-        except PushError:
+        except BaseException:
             self._queues.missed(take)
             raise
         self._queues.seen(take, found.head)
