@@ -89,7 +89,7 @@ class Connection:
         base = split_url(url, ("ws", "wss"))
         self._url = base.geturl().removesuffix(CONNECT_PATH) + CONNECT_PATH
         self._proxy = not is_loopback(base.hostname or "")
-        self._tls = tls if base.scheme == "wss" else None
+        self._tls = (tls or ssl.create_default_context()) if base.scheme == "wss" else None
         self._session = session
         self._receiver = receiver
         self._socket: ClientConnection | None = None

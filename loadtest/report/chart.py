@@ -86,7 +86,10 @@ def draw(chart: Chart) -> str:
     data = {
         "xs": [x(at) for at in chart.xs],
         "labels": [_x_text(chart, at) for at in chart.xs],
-        "lines": [{"name": line.name, "values": list(line.values)} for line in chart.lines],
+        "lines": [
+            {"name": line.name, "values": [_shown(value) for value in line.values]}
+            for line in chart.lines
+        ],
         "unit": chart.unit,
     }
     return (
@@ -142,6 +145,11 @@ def clock(seconds: float) -> str:
     if whole < _HOUR_S:
         return f"{minutes}:{rest:02d}"
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def _shown(value: float | None) -> float | None:
+    """Round a value to what the tip shows."""
+    return None if value is None else float(f"{value:.4g}")
 
 
 def _grid(ticks: Sequence[float], y: _Scale, unit: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Final, Protocol, TypeVar
 
 from loadtest.machine import machine, versions
+from loadtest.processes import cpu_s
 from loadtest.publishers import subscribe
 from loadtest.run.account import Reckoning, Sent, Verdict, total
 from loadtest.run.ground import Ground, GroundError, check
@@ -91,6 +92,7 @@ class Leader:
         self._receiver: Receiver | None = None
         self._device_ids: list[str] = []
         self._footprint = 0.0
+        self._generating_s = 0.0
         self._counted: dict[str, float] = {}
         self._failed: list[str] = []
 
@@ -171,6 +173,7 @@ class Leader:
             grown = self._sampler.footprint_bytes("shard") - before
             self._footprint = grown / 1024 / spec.devices
         self._sampler.take_spent()
+        generator_s = self._generator_s()
         self._counted = await counters(self._ground.ops) if self._ground.ops else {}
         self._tally.mark(round(self._t, 2), "sending begins" if spec.rate else "all connected")
         trouble = Trouble(
@@ -183,10 +186,16 @@ class Leader:
             await making
         await self._timed("settling", self._settle())
         spent = self._sampler.take_spent()
+        self._generating_s = self._generator_s() - generator_s
         if self._ground.ops:
             now = await counters(self._ground.ops)
             self._counted = {name: now[name] - self._counted.get(name, 0.0) for name in now}
         return done, spent
+
+    def _generator_s(self) -> float:
+        """Give the CPU seconds that devices and app servers have used so far."""
+        processes = [*self._devices, *([self._senders] if self._senders else [])]
+        return sum(cpu_s(process.pid) for process in processes)
 
     async def _make(self, trouble: Trouble) -> None:
         """Make trouble; where that fails, the run goes on, and is not a good one."""
@@ -352,6 +361,9 @@ class Leader:
             found["connects a second"] = self._spec.devices / connecting_s
         if self._footprint > 0:
             found["shard memory per connection, KiB"] = self._footprint
+        if tally.delivered:
+            name = "CPU per delivery of the load generator, µs"
+            found[name] = 1e6 * self._generating_s / tally.delivered
         if spent and tally.delivered:
             found["CPU per delivery, µs"] = 1e6 * sum(spent.values()) / tally.delivered
             roles: dict[str, float] = {}

@@ -259,9 +259,7 @@ class LeanFleet:
                     await asyncio.sleep(0.05)  # looks at all devices once for many of them
         except TimeoutError:
             up = sum(device.connected for device in devices)
-            raise TimeoutError(
-                f"{up} of {len(devices)} devices connected in {timeout_s:.0f} s"
-            ) from None
+            raise self.observed.not_all(up, len(devices), timeout_s) from None
 
     async def _dial_all(self) -> None:
         while True:

@@ -50,6 +50,11 @@ class Member:
         self._number = 0
         self._over = False
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     async def ask(self, command: Command) -> Done:
         """Give a command and wait for what comes of it.
 

@@ -35,6 +35,8 @@ class Observed:
         self._tick = DeviceTick()
         self._ends: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
+        self.last_end = "none was tried"
+        """Why the last connection ended, or did not come about."""
         self.quiet = False
         """Whether connections and their ends are not counted: the run itself looks at mailboxes."""
 
@@ -86,17 +88,25 @@ class Observed:
 
     def ended(self, reason: str) -> None:
         """Take it that a session ended."""
+        self.last_end = reason
         if not self.quiet:
             self._ends[reason] += 1
 
     def refused(self, reason: str) -> None:
         """Take it that a connection did not come to a welcome."""
+        self.last_end = reason
         if not self.quiet:
             self._refused[reason] += 1
 
     def dropped(self, count: int) -> None:
         """Take it that a device was told of messages that it will not get."""
         self._tick.dropped += count
+
+    def not_all(self, connected: int, wanted: int, seconds: float) -> TimeoutError:
+        """Say that not all devices connected in time, and why the last one did not."""
+        return TimeoutError(
+            f"{connected} of {wanted} devices connected in {seconds:.0f} s ({self.last_end})"
+        )
 
     def active(self) -> set[int]:
         """Give the devices that got anything."""

@@ -161,9 +161,8 @@ class SdkFleet:
                 while self.connected < len(self._devices):  # noqa: ASYNC110 - the SDK tells states, not counts
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
-            raise TimeoutError(
-                f"{self.connected} of {len(self._devices)} devices connected in {timeout_s:.0f} s"
-            ) from None
+            wanted = len(self._devices)
+            raise self.observed.not_all(self.connected, wanted, timeout_s) from None
 
     async def cut(self, share: float, away_s: float, rate: float) -> None:
         """Stop some apps, and start them again after `away_s`."""

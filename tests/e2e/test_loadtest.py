@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from loadtest.run.result import Result, read
+from tests.support.certificate import make_certificate
 from tests.support.false_proxy import Tamper, doubled, false_proxy, without
 from tests.support.gateway import RunningGateway, pushwire, running_gateway
 from tests.support.waiting import eventually
@@ -207,6 +208,22 @@ async def test_what_cannot_be_run_is_refused(
     assert (found, out) == (code, ""), err
     assert says in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("kind", ["lean", "sdk"])
+async def test_devices_connect_over_tls(tmp_path: Path, kind: str) -> None:
+    certificate, key = make_certificate(tmp_path)
+    tls = {"tls_cert": str(certificate), "tls_key": str(key)}
+    async with running_gateway(tmp_path, **tls) as gateway:
+        url = gateway.devices.replace("127.0.0.1", "localhost")
+        words = ("--devices-url", url, "--devices", "3", "--rate", "20", "--seconds", "1")
+        code, out, err = await load(
+            tmp_path / "out",
+            *("steady", *access(gateway), *words, "--set", f"device_kind={kind}"),
+            environment={"SSL_CERT_FILE": str(certificate)},
+        )
+    assert code == 0, err + out
+    assert url.startswith("wss://localhost")
 
 
 async def test_a_gateway_that_dies_fails_the_run_and_leaves_a_report(tmp_path: Path) -> None:
