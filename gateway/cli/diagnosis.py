@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from gateway.cli.bridge_findings import bridge_findings
 from gateway.cli.finding import Finding
 from gateway.cli.store_diagnosis import store_findings
 from gateway.cli.stores import open_store
@@ -194,4 +195,5 @@ async def _look_into(store: Store, settings: Settings) -> list[Finding]:
     return [
         *store_findings(servers, settings),
         clock(Clock().now_ms(), seconds * 1000 + micros // 1000),
+        *await bridge_findings(store, settings),
     ]

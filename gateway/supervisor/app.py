@@ -61,7 +61,7 @@ class Supervisor:
         self._restarts = metrics.restarts
         counts = (("api", settings.apis), ("shard", settings.shards), ("worker", settings.workers))
         self._roles = [
-            RoleProcess(role, index, settings, self.metrics_dir, watch)
+            RoleProcess(role, index, needed(role, settings), self.metrics_dir, watch)
             for role, count in counts
             for index in range(count)
         ]
@@ -155,6 +155,11 @@ class Supervisor:
 
     def _write(self) -> None:
         write_endpoints(self._run_dir, self._endpoints())
+
+
+def needed(role: str, settings: Settings) -> Settings:
+    """Give the settings of a role: what faces devices does not get what opens credentials."""
+    return msgspec.structs.replace(settings, secret_key="") if role == "shard" else settings
 
 
 def _tell(line: str) -> None:

@@ -200,7 +200,7 @@ async def test_with_another_key_credentials_are_closed_and_not_overwritten_in_pa
         assert "which is not here" in found["closed"]
         refused = await other.call("PUT", there, {"subject": "mailto:a@example.org"}, key=api.key)
         assert refused.error["status"] == "FAILED_PRECONDITION"
-        assert (await other.call("GET", there, X_Client_Key=api.client_key)).status == 403
+        assert (await other.call("GET", there, X_Client_Key=api.client_key)).status == 503
         whole = {"private_key": new_private_key(b"n" * 32), "subject": "mailto:a@example.org"}
         assert (await other.call("PUT", there, whole, key=api.key)).json["state"] == "ok"
 

@@ -136,8 +136,9 @@ class _Handlers:
         project = call.project()
         await self._auth.registrant(call, project)
         account = await self._accounts.get(project, call.parameters[1])
-        details = account.credentials.public() if account.credentials else {}
-        if not details:
+        if account.credentials is None:
+            raise PushError(ErrorCode.UNAVAILABLE, "The bridge's credentials do not open now.")
+        if not (details := account.credentials.public()):
             message = "Nothing of this bridge is for apps; an API key reads it."
             raise PushError(ErrorCode.PERMISSION_DENIED, message)
         return reply(BridgeView(account.name, details=details))

@@ -12,7 +12,8 @@ from gateway.cli.terminal import Terminal
 NAME: Final = "doctor"
 HELP: Final = """Ask whether this machine is fit to run Pushwire, and what to do where it is not.
 
-Checks descriptors, kernel settings, the store and its persistence, the clock, ports, disk, Python.
+Checks descriptors, kernel settings, the store and its persistence, the clock, ports, disk, Python,
+and whether the bridges of all projects work.
 
     pushwire doctor
     pushwire doctor --data-dir ./data --device-port 8081
