@@ -1,5 +1,6 @@
 """Profiles and fixtures that every test may use."""
 
+import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -9,6 +10,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from router.store.connection import Store
+from tests.support.clusters import running_cluster
 from tests.support.valkey import opened_store, running_server
 
 settings.register_profile(
@@ -33,18 +35,29 @@ def restored_logs() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@contextlib.contextmanager
+def _server() -> Iterator[str]:
+    """Run a server, or, with TEST_STORE=cluster in the environment, a cluster of three."""
+    if os.environ.get("TEST_STORE") == "cluster":
+        with running_cluster() as cluster:
+            yield cluster.url
+    else:
+        with running_server() as server:
+            yield server.url
+
+
 @pytest.fixture(scope="session")
 def store_url() -> Iterator[str]:
     """One real server for all tests of a worker; they keep apart by their random ids."""
-    with running_server() as server:
-        yield server.url
+    with _server() as url:
+        yield url
 
 
 @pytest.fixture
 def fresh_store_url() -> Iterator[str]:
     """Give the URL of a real server that no other test uses."""
-    with running_server() as server:
-        yield server.url
+    with _server() as url:
+        yield url
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Where the store is, as its URL tells: one server, a primary behind Sentinels, or a cluster."""
+"""Where the store is, as its URL tells: one server, a primary behind Sentinels, a cluster."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -40,13 +40,25 @@ class Sentinels(msgspec.Struct, frozen=True):
     """How to log in to the primary; its host and port mean nothing."""
 
 
-Place = Address | Sentinels
+class Servers(msgspec.Struct, frozen=True):
+    """A cluster."""
+
+    seeds: tuple[Address, ...]
+    """Some of its nodes: they tell of the others."""
+
+    @property
+    def login(self) -> Address:
+        """How to log in to any node; host and port mean nothing."""
+        return self.seeds[0]
+
+
+Place = Address | Sentinels | Servers
 
 ACCEPTED: Final = (
-    "redis://[user:password@]host[:port][/database], unix:///path/to/the/socket, or "
-    "redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[/database]; "
-    "rediss:// and rediss+sentinel:// are the same over TLS; in a password write %40 for @, and so "
-    "on"
+    "redis://[user:password@]host[:port][/database], unix:///path/to/the/socket, "
+    "redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[/database], or "
+    "redis+cluster://[user:password@]host[:port][,host[:port]…]; rediss:// and so on are the same "
+    "over TLS; in a password write %40 for @, and so on"
 )
 """The forms of a store URL, for whoever gave another one."""
 
@@ -58,6 +70,7 @@ def parse_url(url: str) -> Place:
     - `unix://[user:password@]/path/to/socket[?db=number]`
     - `redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[/database]`, and
       `rediss+sentinel://`, with `sentinel_username` and `sentinel_password` as options
+    - `redis+cluster://[user:password@]host[:port][,host[:port]…]`, and `rediss+cluster://`
 
     TLS takes `?ssl_ca_certs=<file>` and `?ssl_cert_reqs=none`.
 
@@ -74,6 +87,8 @@ def parse_url(url: str) -> Place:
         )
     if scheme in {"redis+sentinel", "rediss+sentinel"}:
         return _sentinels(rest, scheme)
+    if scheme in {"redis+cluster", "rediss+cluster"}:
+        return _cluster(rest, scheme)
     raise ValueError("it begins with none of these")
 
 
@@ -81,6 +96,8 @@ def describe(place: Place) -> str:
     """Name the store for a person, without its password."""
     if isinstance(place, Sentinels):
         return f"{place.service} (by Sentinel {', '.join(map(describe, place.sentinels))})"
+    if isinstance(place, Servers):
+        return f"the cluster of {', '.join(map(describe, place.seeds))}"
     return place.path or f"{place.host}:{place.port}"
 
 
@@ -117,6 +134,13 @@ def _sentinels(rest: str, scheme: str) -> Sentinels:
     )
 
 
+def _cluster(rest: str, scheme: str) -> Servers:
+    servers, path, login = _read(rest, scheme, _DEFAULT_PORT, _COMMON)
+    if path or login.database:
+        raise ValueError("a cluster has no other database than 0: leave it out")
+    return Servers(tuple(login.at(host, port) for host, port in servers))
+
+
 def _read(
     rest: str, scheme: str, port: int, known: frozenset[str], most: int = 100
 ) -> tuple[list[tuple[str, int]], str, Address]:
@@ -130,7 +154,9 @@ def _read(
     username, _, password = user.partition(":")
     servers = [_server(one, port) for one in hosts.split(",")]
     if len(servers) > most:
-        raise ValueError("it names several servers, which takes redis+sentinel://")
+        raise ValueError(
+            "it names several servers, which takes redis+sentinel:// or redis+cluster://"
+        )
     options = _options(query, known)
     login = Address(
         tls=scheme.startswith("rediss"),

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import operator
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, cast
 
 import msgspec
@@ -41,6 +41,8 @@ _RECONNECT: Final = (
     "ERR Function not found",
 )
 """Nothing was carried out; another connection, or a moment later, may do."""
+_ELSEWHERE: Final = ("MOVED ", "ASK ", "TRYAGAIN ", "CLUSTERDOWN ")
+"""Nothing was carried out; another node of the cluster may do, or the same one a moment later."""
 _REFUSED: Final = {
     "OOM": "The store is out of memory: raise its maxmemory or wait for messages to expire.",
     "MISCONF": "The store cannot write to its disk: look into its log.",
@@ -64,7 +66,7 @@ class Sync(msgspec.Struct, frozen=True):
         return all(map(operator.ge, reached, self.wanted))
 
 
-class _Command:
+class Command:
     """One command on its way: its bytes, who waits for it, until when."""
 
     __slots__ = ("deadline", "future", "packed", "sent", "urgent")
@@ -81,6 +83,9 @@ class _Command:
         self.deadline = deadline
         self.urgent = urgent
         self.sent = False
+
+
+Redirect = Callable[[list[tuple[Command, str]]], None]
 
 
 def _error_of(reply: ReplyError) -> PushError:
@@ -104,16 +109,27 @@ class Batch:
         deadline_s: seconds a command may take where the caller names no other.
         max_queue: commands waiting or in flight; one more fails at once. Urgent ones have some
             room besides.
+        redirect: takes what this server of a cluster refused, with its words, in order.
+        show_queue: takes the length of the queue; by default it is the metric.
     """
 
-    def __init__(self, metrics: Metrics, deadline_s: float, max_queue: int) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        deadline_s: float,
+        max_queue: int,
+        redirect: Redirect | None = None,
+        show_queue: Callable[[int], None] | None = None,
+    ) -> None:
         self._metrics = metrics
+        self._redirect = redirect
+        self._set_queue = show_queue or metrics.store_queue.set
         self._deadline_s = deadline_s
         self._max_queue = max_queue
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[_Command] = deque()
-        self._urgent: deque[_Command] = deque()
-        self._flying: list[_Command] = []
+        self._queue: deque[Command] = deque()
+        self._urgent: deque[Command] = deque()
+        self._flying: list[Command] = []
         self._replies: list[Reply] = []
         self._expected = 0
         self._written_at = 0.0
@@ -138,12 +154,12 @@ class Batch:
         loop = self._loop
         future: asyncio.Future[Reply] = loop.create_future()
         room = self._max_queue + _URGENT_QUEUE if urgent else self._max_queue
-        if self._closed or self._waiting() >= room:
+        if self._closed or self.waiting() >= room:
             _fail(future, StoreUnavailableError())
             return future
         deadline = loop.time() + (self._deadline_s if deadline_s is None else deadline_s)
         queue = self._urgent if urgent else self._queue
-        queue.append(_Command(pack(args), future, deadline, urgent))
+        queue.append(Command(pack(args), future, deadline, urgent))
         if self._link is not None and not self._scheduled and not self._flying:
             self._scheduled = True
             loop.call_soon(self._flush)
@@ -182,6 +198,43 @@ class Batch:
         self._flying = []
         self._replies = []
         self._show_queue()
+
+    @property
+    def silent_s(self) -> float:
+        """How long what is in flight has been without an answer; 0 where nothing is."""
+        return self._loop.time() - self._written_at if self._flying else 0.0
+
+    def take(self, is_wanted: Callable[[Command], bool]) -> list[Command]:
+        """Give up those that wait here and are wanted elsewhere, in their order."""
+        taken: list[Command] = []
+        for queue in (self._urgent, self._queue):
+            kept: deque[Command] = deque()
+            for command in queue:
+                (taken if is_wanted(command) else kept).append(command)
+            queue.clear()
+            queue.extend(kept)
+        if taken:
+            self._show_queue()
+        return taken
+
+    def put(self, commands: Iterable[Command]) -> None:
+        """Take over commands that waited elsewhere, behind those that wait here."""
+        for command in commands:
+            if command.future.done():
+                continue
+            (self._urgent if command.urgent else self._queue).append(command)
+            if self._sweeper is None or command.deadline < self._sweep_at:
+                self._sweep_by(command.deadline)
+        if self._link is not None and not self._scheduled and not self._flying:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def drop_link(self) -> None:
+        """End the connection; what is in flight waits again, in its order."""
+        link = self._link
+        self.detach()
+        if link is not None:
+            link.abort()
 
     def close(self) -> None:
         """Fail whatever waits; later calls fail at once."""
@@ -231,17 +284,18 @@ class Batch:
         metrics.store_latency.observe(self._loop.time() - self._written_at)
         metrics.store_batch.observe(len(flying))
         synced = self._sync is None or self._sync.is_met(replies.pop())
-        again = []
+        again: list[Command] = []
+        elsewhere: list[tuple[Command, str]] = []
         for command, reply in zip(flying, replies, strict=True):
-            if isinstance(reply, ReplyError) and str(reply).startswith(_RECONNECT):
-                again.append(command)
+            if isinstance(reply, ReplyError) and self._put_by(command, reply, again, elsewhere):
+                command.sent = False
             elif synced:
                 self._settle(command, reply)
             else:
                 self._fail_unanswered(command)
+        if elsewhere and self._redirect is not None:
+            self._redirect(elsewhere)
         if again:
-            for command in again:
-                command.sent = False
             self._requeue(again)
             if self._link is not None:
                 self._link.abort()
@@ -251,10 +305,27 @@ class Batch:
         if self._queue or self._urgent:
             self._flush()
         else:
-            metrics.store_queue.set(0)
+            self._set_queue(0)
+
+    def _put_by(
+        self,
+        command: Command,
+        reply: ReplyError,
+        again: list[Command],
+        elsewhere: list[tuple[Command, str]],
+    ) -> bool:
+        """Keep a command that nothing was done about, to be sent once more."""
+        words = str(reply)
+        if self._redirect is not None and words.startswith(_ELSEWHERE):
+            elsewhere.append((command, words))
+        elif words.startswith(_RECONNECT):
+            again.append(command)
+        else:
+            return False
+        return True
 
     @staticmethod
-    def _settle(command: _Command, reply: Reply) -> None:
+    def _settle(command: Command, reply: Reply) -> None:
         future = command.future
         if future.done():
             return
@@ -264,12 +335,13 @@ class Batch:
             future.set_result(reply)
 
     def _show_queue(self) -> None:
-        self._metrics.store_queue.set(self._waiting())
+        self._set_queue(self.waiting())
 
-    def _waiting(self) -> int:
+    def waiting(self) -> int:
+        """Count the commands that wait or are in flight."""
         return len(self._urgent) + len(self._queue) + len(self._flying)
 
-    def _requeue(self, commands: list[_Command]) -> None:
+    def _requeue(self, commands: list[Command]) -> None:
         for command in reversed(commands):
             (self._urgent if command.urgent else self._queue).appendleft(command)
 
@@ -304,7 +376,7 @@ class Batch:
         self._sweeper = self._loop.call_at(deadline, self._sweep)
 
     @staticmethod
-    def _fail_unanswered(command: _Command) -> None:
+    def _fail_unanswered(command: Command) -> None:
         if not command.future.done():
             _fail(
                 command.future,

@@ -8,13 +8,14 @@ from typing import Self
 import msgspec
 
 from router.model.errors import StoreUnavailableError
-from router.store.address import describe, parse_url
-from router.store.batch import Batch
-from router.store.finders import finder_of
+from router.store.address import Servers, describe, parse_url
+from router.store.batch import Batch, Redirect
+from router.store.cluster import Cluster, Parts
+from router.store.finders import Fixed, finder_of
 from router.store.library import Library
 from router.store.link import Link, LinkError
-from router.store.node import Durability, Node, backoff_s
-from router.store.survey import StoreInfo, look_at, refuse_unfit
+from router.store.node import Durability, Finder, Node, backoff_s
+from router.store.survey import StoreInfo, refuse_unfit, survey
 from router.telemetry.metrics import Metrics
 
 
@@ -64,37 +65,37 @@ class Store:
         self.library = Library()
         self._place = parse_url(options.url)
         self._durability = Durability(options.fsync, options.replicas)
-        self._finder = finder_of(self._place)
         self._node: Node | None = None
+        self._cluster: Cluster | None = None
+        self._pipeline: Batch | Cluster | None = None
         self._stack = AsyncExitStack()
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def batch(self) -> Batch:
+    def batch(self) -> "Batch | Cluster":
         """The pipeline; there is one while the store is open."""
-        if self._node is None:
+        if self._pipeline is None:
             raise RuntimeError("The store is used before it was opened")
-        return self._node.batch
+        return self._pipeline
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection that carries commands."""
-        return self._node is not None and self._node.connected
+        """Whether there is a connection that carries commands; in a cluster, to every primary."""
+        served = self._cluster or self._node
+        return served is not None and served.connected
 
     async def __aenter__(self) -> Self:
         """Start to connect."""
-        options = self.options
-        self._node = Node(
-            self._finder,
-            Batch(self.metrics, options.deadline_s, options.max_queue),
-            self.library,
-            self._durability,
-            self.metrics,
-            self.entropy,
-            options.deadline_s,
-        )
+        if isinstance(self._place, Servers):
+            parts = Parts(lambda address, batch: self._make_node(Fixed(address), batch), self._make)
+            self._cluster = Cluster(self._place, parts, self.metrics, self.entropy)
+            self._pipeline, connect = self._cluster, self._cluster.stay_connected()
+        else:
+            batch = self._make()
+            self._node = self._make_node(finder_of(self._place), batch)
+            self._pipeline, connect = batch, self._node.stay_connected()
         group = await self._stack.enter_async_context(asyncio.TaskGroup())
-        self._task = group.create_task(self._node.stay_connected(), name="store")
+        self._task = group.create_task(connect, name="store")
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
@@ -102,8 +103,25 @@ class Store:
         if self._task is not None:
             self._task.cancel()
         await self._stack.aclose()
-        self._finder.close()
         self.batch.close()
+
+    def _make(
+        self, redirect: Redirect | None = None, show_queue: Callable[[int], None] | None = None
+    ) -> Batch:
+        options = self.options
+        deadline_s, max_queue = options.deadline_s, options.max_queue
+        return Batch(self.metrics, deadline_s, max_queue, redirect, show_queue)
+
+    def _make_node(self, finder: Finder, batch: Batch) -> Node:
+        return Node(
+            finder,
+            batch,
+            self.library,
+            self._durability,
+            self.metrics,
+            self.entropy,
+            self.options.deadline_s,
+        )
 
     async def ping(self) -> None:
         """Go to the server and back.
@@ -113,15 +131,22 @@ class Store:
         """
         await self.batch.call("PING")
 
-    async def open_reader(self) -> Link:
-        """Open a connection of its own for what blocks; the caller closes it.
+    async def open_reader(self, key: str) -> Link:
+        """Open a connection of its own to read a key by commands that block; the caller closes it.
 
         Raises:
             LinkError: the store is away.
         """
+        if self._cluster is not None:
+            return await self._cluster.open_reader(key)
         if self._node is None:
             raise LinkError("the store is not open")
         return await self._node.open_reader()
+
+    def suspect(self) -> None:
+        """Say that a reader was refused: its key may be elsewhere by now."""
+        if self._cluster is not None:
+            self._cluster.suspect()
 
     def backoff_s(self, failures: int) -> float:
         """Give how long to wait after so many failures in a row."""
@@ -140,21 +165,14 @@ class Store:
         return found
 
     async def survey(self) -> list[StoreInfo]:
-        """Ask the servers what they are: the primary first, then replicas that Sentinel knows.
+        """Ask the servers what they are: primaries first, then the replicas that are known.
 
         Raises:
-            StoreUnavailableError: the primary did not answer; the text says why.
+            PushError: the URL does not fit what stands there.
+            StoreUnavailableError: a primary did not answer; the text says why.
         """
-        patience_s = self.options.deadline_s
         try:
-            found = [await look_at(await self._finder.find(), patience_s)]
-            replicas = await self._finder.replicas()
+            return await survey(self._place, self.options.deadline_s)
         except (LinkError, TimeoutError) as error:
             message = f"The store at {describe(self._place)} is away: {str(error) or 'no answer'}"
             raise StoreUnavailableError(message) from error
-        for replica in replicas:
-            try:
-                found.append(await look_at(replica, patience_s))
-            except (LinkError, TimeoutError):
-                continue  # it may be on its way down, or up; Sentinel does not count on it
-        return found

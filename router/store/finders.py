@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from router.store.address import Address, Place
+from router.store.address import Address, Sentinels
 from router.store.node import Finder
 from router.store.sentinel import Lookout
 
@@ -31,6 +31,6 @@ class Fixed:
         """Nothing is open."""
 
 
-def finder_of(place: Place) -> Finder:
+def finder_of(place: Address | Sentinels) -> Finder:
     """Choose by what the URL names."""
     return Fixed(place) if isinstance(place, Address) else Lookout(place)

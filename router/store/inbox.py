@@ -97,7 +97,7 @@ class Inboxes:
         while True:
             link: Link | None = None
             try:
-                link = await self._store.open_reader()
+                link = await self._store.open_reader(inbox)
                 while True:
                     entries = await self._read(link, inbox, last, most)
                     failures, size = 0, 0
@@ -109,6 +109,7 @@ class Inboxes:
                     most = _next_read(len(entries), size)
             except (LinkError, TimeoutError) as error:
                 failures += 1
+                self._store.suspect()
                 self._log.warning("inbox.disconnected", reason=str(error) or "no answer")
                 await asyncio.sleep(self._store.backoff_s(failures))
             finally:

@@ -30,6 +30,13 @@ def pack(args: tuple[Argument, ...]) -> bytes:
     return cast("bytes", hiredis.pack_command(args))  # type: ignore[arg-type]
 
 
+def unpack(packed: bytes) -> list[bytes]:
+    """Read one command that `pack` wrote."""
+    reader = hiredis.Reader()
+    reader.feed(packed)
+    return cast("list[bytes]", reader.gets())
+
+
 def fields(reply: Reply) -> list[Reply]:
     """Take an array reply; nil is an empty one."""
     return cast("list[Reply]", reply) if reply is not None else []

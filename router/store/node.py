@@ -114,8 +114,19 @@ class Node:
         self._readers.add(link)
         return link
 
-    async def stay_connected(self) -> None:
-        """Connect, and again whenever the connection is lost; for ever."""
+    def drop_readers(self) -> None:
+        """End the connections that others took for reading."""
+        for reader in self._readers:
+            reader.abort()
+
+    async def stay_connected(self, on_lost: Callable[[], None] | None = None) -> None:
+        """Connect, and again whenever the connection is lost, which is told; for ever."""
+        try:
+            await self._stay_connected(on_lost)
+        finally:
+            self._finder.close()
+
+    async def _stay_connected(self, on_lost: Callable[[], None] | None) -> None:
         batch, failures = self.batch, 0
         while True:
             link: Link | None = None
@@ -136,6 +147,8 @@ class Node:
             batch.healthy = False
             self._metrics.store_errors.inc()
             self._log.warning("store.disconnected", reason=self.last_error)
+            if on_lost is not None:
+                on_lost()
             await asyncio.sleep(backoff_s(failures, self._entropy))
 
     async def _until_over(self, link: Link, address: Address) -> None:
@@ -145,8 +158,7 @@ class Node:
         while not link.lost.done():
             await asyncio.wait((link.lost,), timeout=_WATCH_S)
             if not link.lost.done() and await self._finder.has_moved(address):
-                for reader in self._readers:
-                    reader.abort()
+                self.drop_readers()
                 raise LinkError("another server has become the primary")
 
     async def _connect(self, address: Address) -> Link:

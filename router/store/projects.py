@@ -53,10 +53,9 @@ class Projects:
         batch = self._store.batch
         if await batch.call("SISMEMBER", keys.DELETED_PROJECTS, project.id):
             return False
-        listed = batch.call("SADD", keys.PROJECTS, project.id)
-        created = batch.call("HSETNX", keys.project(project.id), _FIELD, value)
-        await listed
-        if await created:
+        # One after the other: on a cluster they are on two nodes, and the list must not lack it.
+        await batch.call("SADD", keys.PROJECTS, project.id)
+        if await batch.call("HSETNX", keys.project(project.id), _FIELD, value):
             return True
         return await self.get(project.id) == project
 

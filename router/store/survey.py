@@ -5,9 +5,12 @@ import asyncio
 import msgspec
 
 from router.model.errors import ErrorCode, PushError
-from router.store.address import Address, describe
-from router.store.link import Reply, open_link
+from router.store.address import Address, Place, Servers, describe
+from router.store.finders import finder_of
+from router.store.link import LinkError, Reply, open_link
 from router.store.node import Durability, appendfsync, text
+from router.store.slots import SLOTS
+from router.store.topology import look, primaries_of, replicas_of
 
 _OLDEST_VALKEY = (8, 0)
 _OLDEST_REDIS = (7, 2)
@@ -27,6 +30,44 @@ class StoreInfo(msgspec.Struct, frozen=True):
     is_replica: bool = False
     replicas: int = 0
     """Replicas that follow it now."""
+    in_cluster: bool = False
+
+
+async def survey(place: Place, patience_s: float) -> list[StoreInfo]:
+    """Ask all servers of a store what they are: the primaries, then the replicas that are known.
+
+    Raises:
+        LinkError: a primary does not let us in, or cannot be found.
+        TimeoutError: it does not answer.
+        PushError: the URL does not fit what stands there.
+    """
+    primaries, replicas = await _servers(place)
+    found = [await look_at(one, patience_s) for one in primaries]
+    if found[0].in_cluster and not isinstance(place, Servers):
+        message = f"The store at {found[0].where} is a node of a cluster: use redis+cluster://"
+        raise PushError(ErrorCode.UNAVAILABLE, message)
+    for one in replicas:
+        try:
+            found.append(await look_at(one, patience_s))
+        except (LinkError, TimeoutError):
+            continue  # it may be on its way down, or up; nobody counts on it
+    return found
+
+
+async def _servers(place: Place) -> tuple[list[Address], list[Address]]:
+    if isinstance(place, Servers):
+        view = await look(place.seeds)
+        if view.covered < SLOTS:
+            message = f"it serves {view.covered} of {SLOTS} slots"
+            raise LinkError(message)
+        login = place.login
+        primaries = [login.at(*where) for where in primaries_of(view.ranges)]
+        return primaries, [login.at(*where) for where in replicas_of(view.ranges)]
+    finder = finder_of(place)
+    try:
+        return [await finder.find()], await finder.replicas()
+    finally:
+        finder.close()
 
 
 async def look_at(address: Address, patience_s: float) -> StoreInfo:
@@ -52,6 +93,7 @@ async def look_at(address: Address, patience_s: float) -> StoreInfo:
         where=describe(address),
         is_replica=info.get("role") == "slave",
         replicas=int(info.get("connected_slaves", "0")),
+        in_cluster=info.get("cluster_enabled") == "1",
     )
 
 

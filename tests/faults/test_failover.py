@@ -14,6 +14,8 @@ from loadtest.run.plain import PlainScreen
 from loadtest.run.protocol import Place
 from loadtest.run.result import Result
 from loadtest.run.spec import parse
+from router.store.slots import Tags, slot_of_key
+from tests.support.clusters import ClusterServers, move_at_once, ranges, running_cluster
 from tests.support.gateway import RunningGateway, running_gateway
 from tests.support.sentinels import Watched, watched_servers
 from tests.support.tcp_server import wait_until
@@ -118,3 +120,37 @@ async def test_without_waiting_for_replicas_only_the_last_moment_may_be_lost(
     assert not verdict.doubled, result.report
     assert not verdict.out_of_order, result.report
     assert len(verdict.lost) <= 80 * LOST_S, result.report
+
+
+def trouble_of_a_cluster(cluster: ClusterServers, number: int) -> None:
+    """Move the slots of some partitions to another node, and kill a primary for its replica."""
+    for partition in range(4 * number % 64, 4 * number % 64 + 4):
+        slot = slot_of_key(f"{{{partition:02x}}}:timers", Tags())
+        owner = cluster.owner(slot)
+        other = next(node for node in cluster.primaries() if node is not owner)
+        move_at_once(slot, owner, other)
+    before = cluster.primaries()[number % 3]
+    slot = next(one.first for one in ranges(before) if one.primary == before.port)
+    before.stop()
+    cluster.await_owner_other_than(before, slot)
+    before.start()
+    cluster.await_replicas()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "times"),
+    [
+        pytest.param((), 1, id="gate"),
+        pytest.param(SOAK, 12, id="soak", marks=[pytest.mark.soak, pytest.mark.timeout(1200)]),
+    ],
+)
+async def test_slots_move_and_a_node_of_a_cluster_dies(
+    tmp_path: Path, overrides: tuple[str, ...], times: int
+) -> None:
+    with running_cluster(replicas=True) as cluster:
+        settings = {**QUICK, "store_url": cluster.url, "store_replicas": 1}
+        async with running_gateway(tmp_path, **settings) as gateway:
+            result = await play(
+                gateway, overrides, times, lambda number: trouble_of_a_cluster(cluster, number)
+            )
+    assert_kept(result)

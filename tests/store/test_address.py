@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.store.address import Address, Sentinels, describe, parse_url
+from router.store.address import Address, Sentinels, Servers, describe, parse_url
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,19 @@ def test_sentinels_have_a_login_of_their_own() -> None:
     assert describe(found) == "my service (by Sentinel one:26379, two:7000, ::1:7001)"
 
 
+def test_a_cluster_is_known_by_some_of_its_nodes() -> None:
+    found = parse_url("rediss+cluster://push:secret@one,two:7000,[::1]:7001?ssl_ca_certs=/ca.pem")
+    assert isinstance(found, Servers)
+    assert found.seeds == (
+        found.login.at("one", 6379),
+        found.login.at("two", 7000),
+        found.login.at("::1", 7001),
+    )
+    login = found.login
+    assert (login.username, login.password, login.tls) == ("push", "secret", True)
+    assert describe(found) == "the cluster of one:6379, two:7000, ::1:7001"
+
+
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
@@ -63,6 +76,8 @@ def test_sentinels_have_a_login_of_their_own() -> None:
         ("redis://store?db=-1", "a database is a number"),
         ("redis://store?timeout=1", "the options are db, ssl_ca_certs, ssl_cert_reqs"),
         ("unix://", "names no socket"),
+        ("redis+cluster://one/1", "no other database than 0"),
+        ("redis+cluster://one?db=1", "no other database than 0"),
         ("redis+sentinel://one,two", "names no service"),
         ("redis+sentinel://one/push/x", "a database is a number"),
         ("redis+sentinel://one/push?sentinel=x", "the options are .*sentinel_password"),

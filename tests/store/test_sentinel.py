@@ -49,7 +49,7 @@ async def test_writes_go_on_at_the_replica_that_takes_over(watched: Watched) -> 
 async def test_a_primary_that_was_only_paused_is_left_for_good(watched: Watched) -> None:
     async with opened_store(watched.url, deadline_s=30) as store:
         before = watched.primary()
-        reader = await store.open_reader()
+        reader = await store.open_reader("k")
         before.pause()
         try:
             write = store.batch.call("SET", "k", "v")
@@ -59,7 +59,7 @@ async def test_a_primary_that_was_only_paused_is_left_for_good(watched: Watched)
             await reader.lost
         finally:
             before.resume()
-        again = await store.open_reader()
+        again = await store.open_reader("k")
         role = await again.request("ROLE")
         assert isinstance(role, list)
         assert role[0] == b"master"
