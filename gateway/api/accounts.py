@@ -5,12 +5,17 @@ from gateway.sealing_keys import read_keys
 from gateway.settings import Settings
 from router.bridges import discover
 from router.bridging.accounts import Accounts
+from router.bridging.probe import Prober
 from router.policy.sealing import Keyring
 from router.store.bridge_credentials import BridgeCredentials
 from router.store.connection import Store
+from router.telemetry.metrics import Metrics
 
 
-def accounts_of(settings: Settings, store: Store, clock: Clock, entropy: Entropy) -> Accounts:
-    """Make what changes bridges."""
-    keys = Keyring(read_keys(settings.secret_key))
-    return Accounts(BridgeCredentials(store), discover(), keys, clock.now_ms, entropy.bytes)
+def accounts_of(
+    settings: Settings, store: Store, clock: Clock, entropy: Entropy, metrics: Metrics
+) -> Accounts:
+    """Make what changes bridges, and tries them."""
+    kept, keys = BridgeCredentials(store), Keyring(read_keys(settings.secret_key))
+    prober = Prober(metrics, clock.now_ms, allow_private=settings.callback_allow_private)
+    return Accounts(kept, discover(), keys, prober.probe, clock.now_ms, entropy.bytes)

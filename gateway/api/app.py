@@ -206,7 +206,7 @@ async def services_of(
             listing=_listing(settings, store, clock),
             bridges=bridging.directory,
             bridging=bridging,
-            accounts=accounts_of(settings, store, clock, entropy),
+            accounts=accounts_of(settings, store, clock, entropy, metrics),
             endpoints=endpoints,
             dead_letters=dead_letters_of(settings, store, clock, endpoints),
             authenticator=Authenticator(projects, mailboxes, settings.admin_key, clock.monotonic),

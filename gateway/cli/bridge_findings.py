@@ -41,5 +41,5 @@ def _judge(bridge: SealedBridge, keyring: Keyring) -> Finding | None:
     if not state.suspended:
         return None
     told = ", ".join(f"{audience} ({one.reason})" for audience, one in state.suspended.items())
-    advice = f"mend it, then `pushwire project bridge add {bridge.project} {bridge.name} …` again"
+    advice = f"mend it, then `pushwire project bridge test {bridge.project} {bridge.name}`"
     return Finding(name, None, f"suspended for {told}", advice)

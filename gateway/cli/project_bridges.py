@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from gateway.api.accounts import accounts_of
 from gateway.api.projects_service import ProjectsService
@@ -25,6 +26,7 @@ from router.model.bridge_option import COMMON_OPTIONS, Option, Takes
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import ProjectId, parse_project_id
 from router.store.projects import Projects
+from router.telemetry.metrics import Metrics
 
 _HOLDER: Final = "project"
 _PREFIX: Final = "credential_"
@@ -37,16 +39,20 @@ def add_bridges(parser: argparse.ArgumentParser) -> None:
     add.add_argument("name", metavar="PROJECT", help="the project's id")
     kinds = add.add_subparsers(dest="bridge", metavar="BRIDGE", required=True)
     leaves = [_kind(kinds.add_parser(kind.name), kind) for kind in discover().values()]
+    for leaf in leaves:
+        leaf.add_argument("--no-test", action="store_true", help="do not ask the provider now")
+    test = actions.add_parser("test", help="ask the provider whether the credentials are good")
     listed = actions.add_parser("list", help="show a project's bridges and how they are")
     remove = actions.add_parser("remove", help="forget a bridge and its credentials")
     new_key = actions.add_parser("new-key", help="make a key for the setting secret_key")
     reseal = actions.add_parser("reseal", help="seal all credentials with the newest key")
-    for action in (listed, remove):
+    for action in (test, listed, remove):
         action.add_argument("name", metavar="PROJECT", help="the project's id")
-    remove.add_argument("bridge", metavar="BRIDGE", help=", ".join(discover()))
-    for action in (*leaves, listed):
+    for action in (test, remove):
+        action.add_argument("bridge", metavar="BRIDGE", help=", ".join(discover()))
+    for action in (*leaves, test, listed):
         action.add_argument("--json", action="store_true", help="for programs")
-    for action in (*leaves, listed, remove, new_key, reseal):
+    for action in (*leaves, test, listed, remove, new_key, reseal):
         add_common(action)
 
 
@@ -74,6 +80,8 @@ def run_bridges(settings: Settings, args: argparse.Namespace) -> int:
     match args.bridge_action:
         case "add":
             run_async(_add(settings, args))
+        case "test":
+            return run_async(_try(settings, args))
         case "list":
             run_async(_list(settings, args))
         case "remove":
@@ -91,7 +99,8 @@ async def _accounts(settings: Settings) -> AsyncIterator[tuple[Accounts, Project
     async with open_store(settings, _HOLDER) as store:
         keyed = msgspec.structs.replace(settings, secret_key=secret_key(settings, entropy.bytes))
         service = ProjectsService(Projects(store), clock.now_ms, entropy.bytes)
-        yield accounts_of(keyed, store, clock, entropy), service
+        metrics = Metrics(CollectorRegistry())
+        yield accounts_of(keyed, store, clock, entropy, metrics), service
 
 
 async def _add(settings: Settings, args: argparse.Namespace) -> None:
@@ -105,6 +114,8 @@ async def _add(settings: Settings, args: argparse.Namespace) -> None:
             account = await accounts.put(project, kind.name, raw)
         except PushError as error:
             raise _in_flags(error, options) from None
+        if not args.no_test:
+            account = await accounts.test(project, kind.name)
     _show(project, account, as_json=args.json)
 
 
@@ -137,6 +148,17 @@ def _in_flags(error: PushError, options: tuple[Option, ...]) -> PushError:
 
 def _refused(text: str) -> PushError:
     return PushError(ErrorCode.INVALID_ARGUMENT, text)
+
+
+async def _try(settings: Settings, args: argparse.Namespace) -> int:
+    project = _id(args.name)
+    async with _accounts(settings) as (accounts, _):
+        account = await accounts.test(project, args.bridge)
+    if args.json:
+        Terminal().json(_facts(account))
+    else:
+        _tell(account)
+    return 0 if account.state.test is not None and account.state.test.ok else 1
 
 
 async def _list(settings: Settings, args: argparse.Namespace) -> None:
@@ -176,6 +198,15 @@ def _show(project: ProjectId, account: ProjectBridge, *, as_json: bool) -> None:
     terminal.pairs({"project": project, "bridge": account.name, **shown})
     if account.advice:
         terminal.mark(good=None, text=account.advice)
+    _tell(account)
+
+
+def _tell(account: ProjectBridge) -> None:
+    """Print what the last test found."""
+    test = account.state.test
+    if test is not None:
+        good = test.ok if test.ok or test.refused else None
+        Terminal().mark(good, test.says if good is not None else f"not known: {test.says}")
 
 
 def _facts(account: ProjectBridge) -> dict[str, object]:
@@ -196,7 +227,9 @@ def _facts(account: ProjectBridge) -> dict[str, object]:
 
 def _test(account: ProjectBridge) -> str:
     test = account.state.test
-    return "none" if test is None else "passed" if test.ok else f"failed: {test.says}"
+    if test is None or test.ok:
+        return "none" if test is None else "passed"
+    return f"{'failed' if test.refused else 'not known'}: {test.says}"
 
 
 def _details(account: ProjectBridge) -> str:

@@ -5,14 +5,15 @@ Before: `gateway.api.resources.bridges` and `pushwire project bridge`. After:
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from router.bridge import KEY_BYTES, AnyBridge, Credentials
 from router.bridging.directory import context_of, unsealed
-from router.model.bridge_state import BridgeState
+from router.bridging.probe import Verdict
+from router.model.bridge_state import BridgeState, BridgeTest
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import ProjectId
 from router.policy.sealing import NONCE_BYTES, Keyring, SealError
@@ -22,6 +23,9 @@ NO_KEY: Final = (
     "Credentials are kept sealed, and there is no key to seal them with. Make one with `pushwire "
     "project bridge new-key`, and give it to every process and command as PUSHWIRE_SECRET_KEY."
 )
+
+Probe = Callable[[ProjectId, AnyBridge, Credentials], Awaitable[Verdict]]
+"""Tries credentials with their provider (`router.bridging.probe`)."""
 
 
 class ProjectBridge(msgspec.Struct, frozen=True):
@@ -60,6 +64,7 @@ class Accounts:
         kept: where they are kept.
         bridges: the kinds that there are.
         keys: what seals and opens credentials.
+        probe: tries credentials.
         now_ms: the clock, epoch milliseconds.
         entropy: gives so many random bytes.
     """
@@ -69,12 +74,14 @@ class Accounts:
         kept: BridgeCredentials,
         bridges: Mapping[str, AnyBridge],
         keys: Keyring,
+        probe: Probe,
         now_ms: Callable[[], int],
         entropy: Callable[[int], bytes],
     ) -> None:
         self._kept = kept
         self._bridges = bridges
         self._keys = keys
+        self._probe = probe
         self._now_ms = now_ms
         self._entropy = entropy
 
@@ -133,6 +140,24 @@ class Accounts:
             for bridge in await self._kept.of(project)
             if bridge.name in self._bridges
         ]
+
+    async def test(self, project: ProjectId, name: str) -> ProjectBridge:
+        """Try the credentials with the provider, and keep the verdict: a good one ends suspensions.
+
+        Takes a few seconds, or as many as time-outs last.
+
+        Raises:
+            PushError: NOT_FOUND; FAILED_PRECONDITION, they do not open.
+        """
+        found = await self.get(project, name)
+        if found.credentials is None:
+            message = f"The credentials of this bridge do not open: {found.closed}."
+            raise PushError(ErrorCode.FAILED_PRECONDITION, message)
+        verdict = await self._probe(project, self.kind(name), found.credentials)
+        test = BridgeTest(verdict.good, verdict.says, self._now_ms(), verdict.refused)
+        await self._kept.note_test(project, name, found.state.generation, test)
+        # Where they were changed meanwhile, what was found of those before says nothing.
+        return await self.get(project, name)
 
     async def remove(self, project: ProjectId, name: str) -> None:
         """Forget a bridge and its credentials.

@@ -21,6 +21,8 @@ class BridgeTest(msgspec.Struct, frozen=True):
     ok: bool
     says: str
     time_ms: int
+    refused: bool = False
+    """Whether the provider refused them; else, where they are not ok, it could not be asked."""
 
 
 class BridgeState(msgspec.Struct, frozen=True):

@@ -68,7 +68,7 @@ def apns(tmp_path: Path) -> list[str]:
 
 
 def test_apns_is_added_listed_and_removed(run: Run, project: str, apns: list[str]) -> None:
-    added = run("bridge", "add", project, "apns", *apns, "--sandbox")
+    added = run("bridge", "add", project, "apns", *apns, "--sandbox", "--no-test")
     assert (added.code, added.err) == (0, "")
     pairs = dict(line.split(maxsplit=1) for line in added.out.splitlines()[:6])
     assert pairs["bridge"] == "apns"
@@ -88,7 +88,7 @@ def test_apns_is_added_listed_and_removed(run: Run, project: str, apns: list[str
 def test_fcm_takes_the_file_of_a_service_account(run: Run, project: str, tmp_path: Path) -> None:
     (tmp_path / "account.json").write_text(json.dumps(fcm_credentials()["service_account"]))
     words = ("--service-account", "account.json", "--endpoint", "https://proxy.example")
-    added = run("bridge", "add", project, "fcm", *words, "--json")
+    added = run("bridge", "add", project, "fcm", *words, "--no-test", "--json")
     assert added.code == 0, added.err
     assert added.json["details"] == {
         "project_id": "firebase-demo",
@@ -180,7 +180,7 @@ def test_another_bridge_brings_its_options_with_its_file(
     pigeon.settle(tmp_path, monkeypatch)
     (tmp_path / "whistle").write_text(pigeon.SECRET)
     words = ("--loft", "roof", "--whistle-file", "whistle", "--endpoint", "https://loft.example")
-    added = run("bridge", "add", project, "pigeon", *words)
+    added = run("bridge", "add", project, "pigeon", *words, "--no-test")
     assert (added.code, added.err) == (0, "")
     assert pigeon.SECRET not in added.out
     (found,) = run("bridge", "list", project, "--json").json

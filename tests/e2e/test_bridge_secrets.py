@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from gateway.sealing_keys import read_keys, write_key
-from tests.support.bridges import ec_key, fcm_credentials, pem, rsa_key
+from tests.support.bridges import APNS_TOKEN, FCM_TOKEN, ec_key, fcm_credentials, pem, rsa_key
 from tests.support.certificate import make_certificate
 from tests.support.gateway import RunningGateway, pushwire, running_gateway
+from tests.support.providers import faults
 from tests.support.providers.apns import ApnsProvider
 from tests.support.providers.fcm import FcmProvider
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.slow]
 
@@ -59,10 +61,16 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def everything(world: World, gateway: RunningGateway) -> None:
-    """Set up, mistype, read, list: over HTTP and by commands."""
+    """Set up, mistype, test, refuse, list, remove: over HTTP and by commands."""
     for name, body in world.bodies().items():
         path = f"/bridges/{name}"
         await world.call(gateway, "PUT", path, body)
+        await world.call(gateway, "POST", f"{path}:test")
+        if name == "apns":
+            world.apns.faults.then(faults.answer(403, "InvalidProviderToken"))
+        elif name == "fcm":
+            world.fcm.token_faults.then(faults.answer(401, "invalid_grant"))
+        await world.call(gateway, "POST", f"{path}:test")
         for wrong in ({"nonsense": 1}, {"endpoint": "nowhere"}, {"ca": "none"}, {"key_id": 7}):
             await world.call(gateway, "PUT", path, {**body, **wrong})
         await world.call(gateway, "PUT", path, [body])
@@ -75,6 +83,37 @@ async def everything(world: World, gateway: RunningGateway) -> None:
         world.said += out + err
 
 
+async def push(
+    world: World, gateway: RunningGateway, address: dict[str, str], refusal: str
+) -> None:
+    """Have a push to the address taken, and one refused."""
+    name, token = address["type"], address["token"]
+    provider = world.apns if name == "apns" else world.fcm
+    await world.call(gateway, "PUT", f"/bridges/{name}", world.bodies()[name])
+    device = await gateway.register(bridge=address)
+    await gateway.send(device["token"], data={"k": "v"})
+    await eventually(lambda: any(each.token == token for each in provider.taken), 30.0)
+    provider.faults.of(token, faults.answer(400, refusal))
+    message = await gateway.send(device["token"], data={"k": "w"})
+
+    async def failed() -> bool:
+        return "failed" in json.dumps(await world.call(gateway, "GET", f"/messages/{message}"))
+
+    done: bool = await eventually(failed, 30.0)
+    assert done
+
+
+async def pushes(world: World, gateway: RunningGateway) -> None:
+    """Have a push taken and one refused by each provider, and read what is said of them."""
+    await push(world, gateway, {"type": "apns", "token": APNS_TOKEN}, "PayloadEmpty")
+    await push(world, gateway, {"type": "fcm", "token": FCM_TOKEN}, "INVALID_ARGUMENT")
+    where = ("--data-dir", str(gateway.data_dir))
+    environment = {"PUSHWIRE_PROJECT": gateway.project, "PUSHWIRE_API_KEY": gateway.api_key}
+    code, out, err = await pushwire("dlq", "list", "--json", *where, environment=environment)
+    assert (code, "br_" in out) == (0, True), err
+    world.said += out
+
+
 def environment_of(gateway: RunningGateway, role: str) -> bytes:
     return Path(f"/proc/{gateway.pids(role)[0]}/environ").read_bytes()
 
@@ -84,6 +123,7 @@ async def test_no_secret_of_a_bridge_is_ever_in_the_clear(world: World, tmp_path
         await everything(world, gateway)
         bridges = await world.call(gateway, "GET", "/bridges")
         assert [each["name"] for each in bridges["bridges"]] == ["apns", "fcm", "webpush"]
+        await pushes(world, gateway)
         (sealing,) = read_keys((gateway.data_dir / "secret.key").read_text())
         knows = {role: environment_of(gateway, role) for role in ("api", "shard", "worker")}
     bodies = world.bodies()

@@ -35,6 +35,8 @@ class TestView(msgspec.Struct, frozen=True):
     ok: bool
     says: str
     time: datetime
+    refused: bool
+    """Whether the provider refused them; else, where they are not ok, it could not be asked."""
 
 
 class BridgeView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -84,6 +86,11 @@ def routes(services: Services) -> list[Route]:
               BridgeView, errors=missing,
               detail="With a client key: what apps need of it alone, as the public key of Web Push "
               "(`details.public_key`). Otherwise the scope is `admin`."),
+        Route("POST", f"{bridge}:test", handlers.test,
+              "Try the credentials with the provider; reaches no device.", project, None,
+              BridgeView, errors=(*missing, ErrorCode.FAILED_PRECONDITION),
+              detail="Answers the bridge with `last_test`, whatever it says. A test that is passed "
+              "ends suspensions."),
         Route("DELETE", bridge, handlers.delete, "Remove a bridge and its credentials.", project,
               None, BridgeDeleted, errors=missing),
     ]  # fmt: skip
@@ -127,6 +134,10 @@ class _Handlers:
         project = await self._project(call)
         return reply(_view(await self._accounts.get(project, call.parameters[1])))
 
+    async def test(self, call: Call) -> Reply:
+        project = await self._project(call)
+        return reply(_view(await self._accounts.test(project, call.parameters[1])))
+
     async def delete(self, call: Call) -> Reply:
         project = await self._project(call)
         await self._accounts.remove(project, call.parameters[1])
@@ -168,4 +179,4 @@ def _view(account: ProjectBridge) -> BridgeView:
 
 
 def _test(test: BridgeTest) -> TestView:
-    return TestView(test.ok, test.says, rfc3339(test.time_ms))
+    return TestView(test.ok, test.says, rfc3339(test.time_ms), test.refused)

@@ -27,5 +27,5 @@ def test_what_does_not_open_fails_and_what_is_suspended_warns() -> None:
     assert "is not here" in closed.found
     assert "secret_key" in closed.advice
     assert (refused.good, refused.found) == (None, "suspended for apple (Forbidden)")
-    assert "`pushwire project bridge add shop fcm …`" in refused.advice
+    assert "`pushwire project bridge test shop fcm`" in refused.advice
     assert rest.found == "1 of 3 are well"
