@@ -67,7 +67,8 @@ def carry_out(wanted: Wanted) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise OutOfReachError(f"{folder} cannot be written to: choose another with --out")
-    _raise_descriptors(wanted.spec)
+    wanted.given = _with_environment(wanted.given)
+    _raise_descriptors(wanted.spec, shards=0 if wanted.given.api else wanted.spec.gateway.shards)
     try:
         result = asyncio.run(_run(wanted))
     except asyncio.CancelledError:
@@ -135,9 +136,7 @@ def _interruptible(leader: Leader) -> Iterator[None]:
 @contextlib.asynccontextmanager
 async def _ground(wanted: Wanted) -> AsyncIterator[Ground]:
     """Give the gateway: the one that is named, or one of the run's own."""
-    given = _with_environment(wanted.given)
-    if not given.api and given.project:
-        given.api = LOCAL_API
+    given = wanted.given
     if not given.api:
         async with own_gateway(wanted.spec) as ground:
             yield ground
@@ -180,18 +179,25 @@ def _with_environment(given: Given) -> Given:
         for name, variable in variables.items()
         if not getattr(given, name) and os.environ.get(f"PUSHWIRE_{variable}")
     }
-    return msgspec.structs.replace(given, **found)
+    filled = msgspec.structs.replace(given, **found)
+    if filled.project and not filled.api:
+        filled.api = LOCAL_API
+    return filled
 
 
-def _raise_descriptors(spec: Spec) -> None:
+def _raise_descriptors(spec: Spec, shards: int) -> None:
     """Allow this process and its children as many descriptors as they need.
+
+    Args:
+        spec: how many devices there are.
+        shards: of the gateway that the run starts; 0 where it starts none.
 
     Raises:
         OutOfReachError: the hard limit is too low.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     each = -(-spec.devices // min(spec.processes, spec.devices))
-    needed = max(each, -(-spec.devices // spec.gateway.shards)) + _SPARE_DESCRIPTORS
+    needed = max(each, -(-spec.devices // shards) if shards else 0) + _SPARE_DESCRIPTORS
     if hard != resource.RLIM_INFINITY and needed > hard:
         raise OutOfReachError(
             f"{spec.devices} devices need {needed} file descriptors in one process; the limit is "

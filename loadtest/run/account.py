@@ -90,7 +90,7 @@ class Fault(msgspec.Struct, frozen=True, order=True):
     """One message that broke a promise on one device."""
 
     device: int
-    """Its number in the run."""
+    """Its number in the run; -1 where it concerns no single one."""
     stream: str
     number: int
     message: str = ""
@@ -99,7 +99,8 @@ class Fault(msgspec.Struct, frozen=True, order=True):
     @override
     def __str__(self) -> str:
         """Write it for a person."""
-        return f"device {self.device}, {self.stream} #{self.number} {self.message}".rstrip()
+        where = f"device {self.device}, " if self.device >= 0 else ""
+        return f"{where}{self.stream} #{self.number} {self.message}".rstrip()
 
 
 class Reckoning(msgspec.Struct, omit_defaults=True):

@@ -183,6 +183,7 @@ class Leader:
             making = group.create_task(self._make(trouble))
             done = await self._timed("sending", self._send(tokens))
             self._tally.mark(round(self._t, 2), "sending is over")
+            trouble.end()
             await making
         await self._timed("settling", self._settle())
         spent = self._sampler.take_spent()

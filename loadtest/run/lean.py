@@ -198,9 +198,13 @@ class LeanFleet:
             device.wanted, device.delayed, device.pending = False, False, None
             if device.socket is not None:
                 device.socket.cut("rechecked")
-        while any(device.socket is not None for device in some):
-            self._changed.clear()
-            await self._changed.wait()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while any(device.socket is not None for device in some):
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise self.observed.not_all(0, len(some), timeout_s) from None
         await self._raise(some, rate, timeout_s)
         return sum(device.pending or 0 for device in some)
 
@@ -294,10 +298,16 @@ class LeanFleet:
                     await self._loop.create_connection(
                         lambda: made, target.host, target.port, ssl=target.tls
                     )
+            self._loop.call_later(_DIAL_S, self._look_at, device, made)
         except (OSError, TimeoutError) as error:
             device.on_end(made, getattr(error, "strerror", None) or "no connection", 0.0)
         finally:
             self._slots.release()
+
+    def _look_at(self, device: SimulatedDevice, made: LeanSocket) -> None:
+        """Give up a connection on which no welcome came."""
+        if device.socket is made and not made.welcomed:
+            made.cut("no welcome in time")
 
     def _source(self, device: SimulatedDevice) -> str:
         """Give an address of loopback: one has fewer ports than a shard has devices."""

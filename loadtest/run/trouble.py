@@ -1,6 +1,7 @@
 """The faults of a scenario, carried out at their times."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Sequence
 from typing import Protocol
@@ -44,6 +45,11 @@ class Trouble:
         self._seconds = seconds
         self._connect_rate = connect_rate
         self._turns: dict[str, int] = {}
+        self._over = asyncio.Event()
+
+    def end(self) -> None:
+        """Begin no more faults; those that are going on come to their end."""
+        self._over.set()
 
     async def run(self, faults: Sequence[Fault]) -> None:
         """Carry out all faults; returns when the last is over.
@@ -60,7 +66,11 @@ class Trouble:
         at_s = float(fault.at)
         clock = asyncio.get_running_loop().time
         while at_s < self._seconds:
-            await asyncio.sleep(begun + at_s - clock())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(begun + at_s - clock()):
+                    await self._over.wait()
+            if self._over.is_set():
+                return
             await self._carry_out(fault)
             if not fault.every:
                 return

@@ -263,7 +263,8 @@ async def test_a_wrong_key_is_one_line(gateway: RunningGateway, tmp_path: Path) 
 
 
 async def test_ctrl_c_ends_the_sending_and_still_judges(tmp_path: Path) -> None:
-    words = ("loadtest", "run", "steady", "--devices", "3", "--seconds", "600")
+    later = "faults=[{ do = 'cut', at = 500 }]"
+    words = ("loadtest", "run", "steady", "--devices", "3", "--seconds", "600", "--set", later)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", *words, "--out", str(tmp_path)),
         stdout=asyncio.subprocess.PIPE,

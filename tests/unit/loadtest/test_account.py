@@ -92,6 +92,10 @@ def test_faults_get_the_ids_of_their_messages() -> None:
     )
 
 
+def test_a_fault_of_no_single_device_names_none() -> None:
+    assert str(Fault(-1, "token 0", 1, "m1")) == "token 0 #1 m1"
+
+
 def test_several_reckonings_are_added_up() -> None:
     one = Reckoning(missing=[Fault(0, "s", 1)], late=[Fault(0, "s", 2)])
     two = Reckoning(doubled=[Fault(1, "s", 1)], strange=[Fault(1, "s", 2)])
