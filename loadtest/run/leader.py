@@ -200,6 +200,8 @@ class Leader:
 
     async def _make(self, trouble: Trouble) -> None:
         """Make trouble; where that fails, the run goes on, and is not a good one."""
+        if late := sum(fault.at >= self._spec.duration for fault in self._spec.faults):
+            self._screen.say(f"{late} of the faults are due after the end, and left out")
         try:
             await trouble.run(self._spec.faults)
         except* (GroundError, MemberError) as group:

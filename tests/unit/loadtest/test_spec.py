@@ -100,7 +100,10 @@ def test_a_field_of_a_table_is_set_from_outside() -> None:
         ("faults = [{ at = 1 }]", "faults[0].do: is missing; accepts kill, restart or cut"),
         ("faults = [{ do = 'burn', at = 1 }]", "faults[0].do: accepts kill, restart or cut"),
         ("faults = [{ do = 'kill' }]", "faults[0].at: is missing; accepts seconds"),
-        ("faults = [{ do = 'kill', at = 99 }]", "faults[0].at: accepts a time within the duration"),
+        (
+            "faults = [{ do = 'kill', at = 99 }]",
+            "duration: accepts more than 99 s, when the first of the faults is due",
+        ),
         (
             "faults = [{ do = 'kill', at = 1, role = 'moon' }]",
             "faults[0].role: accepts api, shard, worker or store, not 'moon'",
