@@ -1,7 +1,8 @@
 """Authorizations: one for each project's credentials and audience, made once and renewed ahead.
 
-However many pushes want one at the same time, one makes it and the others wait. One that has not
-ended yet is used on where its renewal fails: a token endpoint may be away for a while.
+However many pushes want one at the same time, one makes it and the others wait for what comes
+of it, be it a refusal. One that has not ended yet is used on where its renewal fails: a token endpoint may
+be away for a while.
 """
 
 import asyncio
@@ -33,13 +34,17 @@ class Place(NamedTuple):
 
 
 class _Kept:
-    __slots__ = ("failures", "granted", "making", "next_ms", "over")
+    __slots__ = ("asked", "failures", "granted", "making", "next_ms", "over", "refusal")
 
     def __init__(self) -> None:
         self.granted: Authorization | None = None
         self.over = False
         """Whether the provider refused it before its end."""
         self.making = asyncio.Lock()
+        self.asked = 0
+        """How often one was asked for,"""
+        self.refusal: Refusal | None = None
+        """and what was said instead of one, the last time."""
         self.failures = 0
         self.next_ms = 0
         """After a renewal that failed: when the next is tried."""
@@ -81,9 +86,13 @@ class Authorizations:
             return fresh
         if kept.making.locked() and (old := kept.usable(self._now_ms())) is not None:
             return old  # somebody renews it ahead of its end
+        asked = kept.asked
         async with kept.making:
             if (fresh := kept.fresh(self._now_ms())) is not None:
                 return fresh
+            if kept.asked != asked and kept.refusal is not None:
+                # Who waited does not ask again: in line, each would wait for the one before.
+                return kept.refusal
             return await self._renew(bridge, place, credentials, kept)
 
     def refuse(self, place: Place, refused: Authorization) -> bool:
@@ -105,6 +114,8 @@ class Authorizations:
     ) -> Authorization | Refusal:
         made = await self._make(bridge, place, credentials)
         now_ms = self._now_ms()
+        kept.asked += 1
+        kept.refusal = None if isinstance(made, Authorization) else made
         name = bridge.name
         if isinstance(made, Authorization):
             self._metrics.bridge_authorizations.labels(name, "made").inc()

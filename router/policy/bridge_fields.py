@@ -2,6 +2,7 @@
 
 import re
 from typing import ClassVar, Final, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from cryptography.x509 import load_pem_x509_certificates
@@ -51,7 +52,7 @@ def refuse(prefix: str, faults: list[tuple[str, str]]) -> PushError:
 def common_faults(endpoint: str, ca: str) -> list[tuple[str, str]]:
     """Check the fields that all credentials have: each bad one, and what it accepts."""
     faults = []
-    if endpoint and not _ENDPOINT.fullmatch(endpoint):
+    if endpoint and not _is_origin(endpoint):
         faults.append(("endpoint", COMMON["endpoint"]))
     if ca:
         try:
@@ -59,6 +60,14 @@ def common_faults(endpoint: str, ca: str) -> list[tuple[str, str]]:
         except ValueError:
             faults.append(("ca", COMMON["ca"]))
     return faults
+
+
+def _is_origin(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        return bool(_ENDPOINT.fullmatch(endpoint) and parts.hostname and parts.port != 0)
+    except ValueError:  # brackets that do not match, a port that is none
+        return False
 
 
 def _violation(kind: type[S], error: str) -> tuple[str, str]:

@@ -153,6 +153,15 @@ async def test_many_who_want_one_at_once_get_the_same(desk: Desk) -> None:
     assert desk.providers.fcm.grants == 1
 
 
+async def test_many_who_want_one_at_once_get_the_same_refusal(desk: Desk) -> None:
+    desk.providers.fcm.token_faults.then(faults.answer(503, "unavailable"))
+    async with asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(desk.get()) for _ in range(50)]
+    assert {type(task.result()) for task in asked} == {RetryAfter}
+    assert desk.providers.fcm.grants == 0, "nobody asked again"
+    assert isinstance(await desk.get(), Authorization)
+
+
 async def test_one_is_renewed_ahead_of_its_end(desk: Desk) -> None:
     first = await desk.get()
     assert isinstance(first, Authorization)

@@ -59,6 +59,12 @@ def test_another_address_of_a_provider(endpoint: str) -> None:
     assert common_faults(endpoint, "") == []
 
 
-@pytest.mark.parametrize("endpoint", ["https://a/", "https://u@a", "a", "https://a?x", "https://"])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        *("https://a/", "https://u@a", "a", "https://a?x", "https://"),
+        *("https://a:99999", "https://:443", "http://[", "http://[::1", "http://a:b"),
+    ],
+)
 def test_what_is_no_address_of_a_provider(endpoint: str) -> None:
     assert [field for field, _ in common_faults(endpoint, "")] == ["endpoint"]
