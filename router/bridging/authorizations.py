@@ -1,8 +1,8 @@
 """Authorizations: one for each project's credentials and audience, made once and renewed ahead.
 
-However many pushes want one at the same time, one makes it and the others wait for what comes
-of it, be it a refusal. One that has not ended yet is used on where its renewal fails: a token endpoint may
-be away for a while.
+However many pushes want one at the same time, one makes it and the others wait for what comes of
+it. One that has not ended yet is used on where its renewal fails: a token endpoint may be away for
+a while.
 """
 
 import asyncio
