@@ -16,9 +16,9 @@ START_S = 20.0
 
 
 def free_port() -> int:
-    """Find a port below the ephemeral ones, whose bus port (10,000 above) is free too."""
+    """Find a free port whose bus port (10,000 above) is free too, both below the ephemeral ones."""
     for _ in range(1000):
-        port = 20_000 + int.from_bytes(os.urandom(2), "big") % 12_000
+        port = 10_000 + int.from_bytes(os.urandom(2), "big") % 12_000
         with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
             one.bind(("127.0.0.1", port))
             other.bind(("127.0.0.1", port + 10_000))
