@@ -186,6 +186,9 @@ class TopicIndex:
                 subscribe=action.subscribe,
             )
             await self._refresh(peer, device)
+            if action.subscribe:  # what is published after the answer is heard, with a TTL of 0 too
+                found = [self._topics.get((session.project, name)) for name in action.topics]
+                await self._follow([one for one in found if one and one in self._unfollowed])
         except PushError as failure:
             error = failure.message
             if failure.code is ErrorCode.QUOTA_EXCEEDED:

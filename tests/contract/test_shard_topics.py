@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 import pytest
 
 from gateway.shard.acks import ShardLedger
-from gateway.shard.dialect import AckFrame, Connect
+from gateway.shard.dialect import AckFrame, Connect, SubscribeFrame
 from gateway.shard.dialects import discover
 from gateway.shard.engagement import EngagementLedger
 from gateway.shard.events import Action, Close, Relay, Send, SessionLimits, Tally
@@ -18,12 +18,14 @@ from gateway.shard.topic_ledger import TopicLedger
 from gateway.shard.topics import TopicIndex
 from gateway.shard.turns import SLICE
 from router.model.hint import AnyHint
-from router.model.ids import ShardId
+from router.model.ids import ShardId, TopicName
 from router.model.message import ReceiptMode
 from router.model.topic import Standing
 from router.registration import Registered
 from router.store.connection import Store
 from router.store.engagement import Engagements
+from router.store.keys import topic_shards
+from router.store.link import Reply
 from sdk_client.wire import SUBPROTOCOL_MSGPACK, decode
 from tests.conformance.wire import read_frames
 from tests.contract.test_router_topics import NEWS, TopicStages
@@ -43,6 +45,7 @@ class Peer:
         self.got: list[str] = []
         self.writes = 0
         """With messages to topics."""
+        self.on_ok: Callable[[], object] = bool
         self._shard = shard
         self._acks = acks
 
@@ -57,6 +60,8 @@ class Peer:
                 self.open = False
             elif not isinstance(action, Send):
                 self._shard.registry.perform(self, action)
+            elif isinstance(action.payload, bytes) and decode(action.payload)["op"] == "ok":
+                self.on_ok()
 
     def abort(self) -> None:
         self.open = False
@@ -277,6 +282,21 @@ async def test_a_topic_that_nobody_subscribes_to_is_followed_no_more(store: Stor
             await shard.index._tick()
         assert shard.stages.count("pushwire_topics_followed") == 0
         assert not shard.index._siblings
+
+
+async def test_a_topic_is_followed_before_the_device_hears_that_it_subscribed(store: Store) -> None:
+    async with shard_of(store) as shard:
+        (peer,) = await subscribed(shard, 1)
+        key = topic_shards(shard.stages.project, TopicName("sport"))
+        told: list[asyncio.Future[Reply]] = []
+
+        def ask() -> None:  # at once: what was not sent to the store by now comes behind it
+            told.append(store.batch.call("HEXISTS", key, shard.registry.shard))
+
+        peer.on_ok = ask
+        peer.say(SubscribeFrame(["sport"], "r1"))
+        await eventually(lambda: told)
+        assert await told[0] == 1
 
 
 async def test_a_session_that_breaks_as_it_joins_is_no_subscriber(store: Store) -> None:
