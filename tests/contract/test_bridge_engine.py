@@ -87,13 +87,12 @@ async def test_what_is_of_unknown_outcome_goes_again_with_the_same_id(
     await drained(stage, messages)
     ids = identities(stage, bridge)
     assert len(ids) == 40
-    twice = [name for name, times in ids.items() if times > 1]
-    assert ids.total() == 40 + len(twice)
+    assert max(ids.values()) <= 3, "each of the two faults costs a push one more, at most"
     for message in messages:
-        if identity(await stage.status_device(message), message, bridge) in twice:
-            assert await stage.attempts(message) == 1
+        times = ids[identity(await stage.status_device(message), message, bridge)]
+        assert times - 1 <= await stage.attempts(message) <= 2
     if fault is not faults.CUT_UNREAD:
-        assert twice
+        assert ids.total() > 40
 
 
 def identities(stage: BridgeStage, bridge: str) -> Counter[str]:
