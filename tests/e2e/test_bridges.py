@@ -153,7 +153,8 @@ async def every_bridge_reaches_a_device_that_is_away(stage: Stage, public_key: s
     sent = [await gateway.send(each["token"], **SHOWN) for each in (apple, android, page)]
     told = [await stage.has(message, "bridged") for message in sent]
     assert stage.at_apple(token) == [sent[0]]
-    assert told[0]["bridged"] == stage.apns.taken[0].id
+    (at_apple,) = [push for push in stage.apns.taken if push.token == token]
+    assert told[0]["bridged"] == at_apple.id
     (at_fcm,) = stage.fcm.taken
     assert at_fcm.message["data"]["pushwire_id"] == sent[1]
     (at_browser,) = stage.webpush.taken
