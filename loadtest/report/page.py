@@ -90,6 +90,16 @@ def charts(result: Result) -> list[Chart]:
             "MiB resident",
             [Line(name, [point.memory.get(name) for point in points]) for name in names],
         ),
+        over_time(
+            "Memory with shared pages split among their sharers",
+            "MiB PSS",
+            [Line(name, [point.pss.get(name) for point in points]) for name in names],
+        ),
+        over_time(
+            "Open descriptors of the gateway's processes",
+            "descriptors",
+            [Line(name, [point.descriptors.get(name) for point in points]) for name in names],
+        ),
     ]
     if any(point.errors or point.backlog >= _BACKLOG for point in points):
         lines = [

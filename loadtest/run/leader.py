@@ -13,6 +13,7 @@ from loadtest.machine import machine, versions
 from loadtest.processes import cpu_s
 from loadtest.publishers import subscribe
 from loadtest.run.account import Reckoning, Sent, Verdict, total
+from loadtest.run.figures import Costs, figures
 from loadtest.run.ground import Ground, GroundError, check
 from loadtest.run.judge import Judge
 from loadtest.run.layout import Layout
@@ -34,6 +35,7 @@ from loadtest.run.result import Result
 from loadtest.run.samples import Sampler, counters
 from loadtest.run.spec import Spec
 from loadtest.run.tally import Tally, period_of
+from loadtest.run.trends import Trend, exceeded, trends
 from loadtest.run.trouble import Trouble
 
 CONNECT_S: Final = 120.0
@@ -95,6 +97,7 @@ class Leader:
         self._generating_s = 0.0
         self._counted: dict[str, float] = {}
         self._failed: list[str] = []
+        self._trends: dict[str, Trend] = {}
 
     async def run(self) -> Result:
         """Do all of it.
@@ -181,10 +184,12 @@ class Leader:
         )
         async with asyncio.TaskGroup() as group:
             making = group.create_task(self._make(trouble))
+            sending_since = self._t
             done = await self._timed("sending", self._send(tokens))
             self._tally.mark(round(self._t, 2), "sending is over")
             trouble.end()
             await making
+        self._look_at_trends(sending_since, self._t)
         await self._timed("settling", self._settle())
         spent = self._sampler.take_spent()
         self._generating_s = self._generator_s() - generator_s
@@ -192,6 +197,14 @@ class Leader:
             now = await counters(self._ground.ops)
             self._counted = {name: now[name] - self._counted.get(name, 0.0) for name in now}
         return done, spent
+
+    def _look_at_trends(self, first_s: float, last_s: float) -> None:
+        tally = self._tally
+        self._trends = trends(tally.points, tally.lives, first_s, last_s)
+        found = exceeded(self._trends, self._spec.bounds)
+        self._failed += found.failed
+        if found.untold:
+            self._mark(found.untold)
 
     def _generator_s(self) -> float:
         """Give the CPU seconds that devices and app servers have used so far."""
@@ -297,8 +310,7 @@ class Leader:
         while True:
             due += period_s
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            cpu, memory = self._sampler.sample()
-            self._tally.close_point(round(self._t, 2), cpu, memory)
+            self._tally.close_point(round(self._t, 2), self._sampler.sample())
             self._screen.show(self._tally)
 
     def _device_ticks(self, number: int) -> Callable[[Tick], None]:
@@ -344,38 +356,20 @@ class Leader:
             period=tally.period_s,
             points=tally.points,
             marks=tally.marks,
+            lives=tally.lives,
             latencies=tally.latencies(),
             errors=dict(tally.errors),
             ends=dict(tally.ends),
             refused=dict(tally.refused),
             cpu=spent,
-            figures=self._figures(spent),
+            figures=figures(
+                tally,
+                self._spec,
+                self._phases,
+                Costs(spent, self._generating_s, self._footprint, self._trends),
+            ),
             counters=self._counted,
         )
-
-    def _figures(self, spent: dict[str, float]) -> dict[str, float]:
-        """Give what makes runs comparable; only what could be measured."""
-        tally, sending_s = self._tally, self._phases.get("sending", 0.0)
-        found: dict[str, float] = {}
-        if tally.accepted and sending_s:
-            found["messages a second"] = tally.accepted / sending_s
-            found["deliveries a second"] = tally.delivered / sending_s
-        if connecting_s := self._phases.get("connecting", 0.0):
-            found["connects a second"] = self._spec.devices / connecting_s
-        if self._footprint > 0:
-            found["shard memory per connection, KiB"] = self._footprint
-        if tally.delivered:
-            name = "CPU per delivery of the load generator, µs"
-            found[name] = 1e6 * self._generating_s / tally.delivered
-        if spent and tally.delivered:
-            found["CPU per delivery, µs"] = 1e6 * sum(spent.values()) / tally.delivered
-            roles: dict[str, float] = {}
-            for name, cpu_s in spent.items():
-                role = name.partition("-")[0]
-                roles[role] = roles.get(role, 0.0) + cpu_s
-            for role, cpu_s in sorted(roles.items()):
-                found[f"CPU per delivery in the {role}, µs"] = 1e6 * cpu_s / tally.delivered
-        return {name: round(value, 2) for name, value in found.items()}
 
 
 async def _all(work: Sequence[Coroutine[object, object, Done]]) -> list[Done]:

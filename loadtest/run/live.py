@@ -126,11 +126,17 @@ def processes(tally: Tally) -> RenderableType:
         return Text("")
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim")
-    table.add_column(justify="right")
-    table.add_column(justify="right")
-    table.add_row("process", Text("CPU", style="dim"), Text("memory", style="dim"))
+    heads = ("CPU", "memory", "open")
+    for _ in heads:
+        table.add_column(justify="right")
+    table.add_row("process", *(Text(head, style="dim") for head in heads))
     for name in sorted(last.cpu):
-        table.add_row(name, f"{last.cpu[name]:.0f} %", f"{last.memory.get(name, 0):.0f} MiB")
+        table.add_row(
+            name,
+            f"{last.cpu[name]:.0f} %",
+            f"{last.memory.get(name, 0):.0f} MiB",
+            str(last.descriptors.get(name, "")),
+        )
     return table
 
 

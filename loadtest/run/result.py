@@ -57,6 +57,19 @@ class Point(msgspec.Struct):
     """Of each process of the gateway, percent of a core."""
     memory: dict[str, float] = {}
     """Of each process of the gateway, resident, MiB."""
+    pss: dict[str, float] = {}
+    """The same with shared pages split among their sharers, MiB; looked at every ten seconds."""
+    descriptors: dict[str, int] = {}
+    """Open ones of each process of the gateway."""
+
+
+class Life(msgspec.Struct, frozen=True):
+    """A process of the gateway, from the first point that saw it."""
+
+    name: str
+    pid: int
+    first: int
+    """Number of that point."""
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -89,6 +102,8 @@ class Result(msgspec.Struct, kw_only=True):
     """Seconds of a point."""
     points: list[Point]
     marks: list[Mark]
+    lives: list[Life] = []
+    """Of the gateway's processes: one that was started again has another pid."""
     latencies: dict[str, Latency]
     """`delivery`, `resumed`, `answer`, `lag`, `handshake`, each from the time when it was due."""
     errors: dict[str, int]

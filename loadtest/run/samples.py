@@ -9,10 +9,12 @@ from typing import Final
 import msgspec
 
 from loadtest.http import encode_request, open_connection
-from loadtest.processes import cpu_s, cpu_split_s, memory_bytes
+from loadtest.processes import cpu_s, cpu_split_s, descriptors, memory_bytes
 
 _PAGE: Final = 4096
 _OK: Final = 200
+_PSS_S: Final = 10.0
+"""Between two looks at the PSS of a process: the kernel walks all its pages for one."""
 _METRIC: Final = re.compile(r"^(pushwire_\w+)(?:\{[^}]*\})? ([0-9.eE+-]+)$", re.MULTILINE)
 _COUNTED: Final = (
     "pushwire_sends_total",
@@ -46,6 +48,19 @@ def pids_of(data_dir: Path) -> dict[str, int]:
     return {**{name: pid for name, pid in found.processes.items() if pid}, "serve": found.pid}
 
 
+class Uses(msgspec.Struct):
+    """What processes use, each by the name of the process."""
+
+    pids: dict[str, int] = {}
+    cpu: dict[str, float] = {}
+    """Since the last look, percent of a core."""
+    memory: dict[str, float] = {}
+    """Resident, MiB."""
+    pss: dict[str, float] = {}
+    """With shared pages split among their sharers, MiB."""
+    descriptors: dict[str, int] = {}
+
+
 class Sampler:
     """Looks at processes now and then.
 
@@ -58,13 +73,13 @@ class Sampler:
         self._last: dict[int, float] = {}
         self._last_s = time.monotonic()
         self._spent: dict[str, float] = {}
+        self._pss: dict[int, tuple[float, float]] = {}
 
-    def sample(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Give CPU since the last call in percent of a core, and resident MiB, by name."""
+    def sample(self) -> Uses:
+        """Look at all processes."""
         now_s = time.monotonic()
         passed_s, self._last_s = max(1e-3, now_s - self._last_s), now_s
-        cpu: dict[str, float] = {}
-        memory: dict[str, float] = {}
+        uses = Uses()
         for name, pid in self._pids().items():
             spent_s = _spent_s(name, pid)
             if not spent_s:
@@ -72,9 +87,22 @@ class Sampler:
             delta_s = max(0.0, spent_s - self._last.get(pid, 0.0 if self._last else spent_s))
             self._last[pid] = spent_s
             self._spent[name] = self._spent.get(name, 0.0) + delta_s
-            cpu[name] = round(100 * delta_s / passed_s, 1)
-            memory[name] = round(_resident_bytes(pid) / 2**20, 1)
-        return cpu, memory
+            try:
+                uses.descriptors[name] = descriptors(pid)
+                uses.pss[name] = self._pss_mib(pid, now_s)
+                uses.memory[name] = round(_resident_bytes(pid) / 2**20, 1)
+            except OSError:
+                continue
+            uses.pids[name] = pid
+            uses.cpu[name] = round(100 * delta_s / passed_s, 1)
+        return uses
+
+    def _pss_mib(self, pid: int, now_s: float) -> float:
+        at_s, mib = self._pss.get(pid, (0.0, 0.0))
+        if not mib or now_s - at_s >= _PSS_S:
+            mib = round(memory_bytes(pid) / 2**20, 3)
+            self._pss[pid] = now_s, mib
+        return mib
 
     def take_spent(self) -> dict[str, float]:
         """Give the CPU seconds by name since the last call of this; lives that ended count too."""
@@ -127,7 +155,4 @@ def _spent_s(name: str, pid: int) -> float:
 
 
 def _resident_bytes(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
-    except OSError:
-        return 0
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE

@@ -108,6 +108,14 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     errors: Annotated[
         int, Meta(ge=-1, description="how many answers other than 200; -1 sets no bound")
     ] = -1
+    memory_slope_kib_h: Annotated[
+        float,
+        Meta(ge=0, description="KiB an hour and process: of API, shards, workers, supervisor"),
+    ] = 0.0
+    store_slope_kib_h: Annotated[float, Meta(ge=0, description="KiB an hour: of the store")] = 0.0
+    descriptor_slope_h: Annotated[
+        float, Meta(ge=0, description="descriptors an hour that a role may open and not close")
+    ] = 0.0
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -5,7 +5,8 @@ from typing import Final
 
 from loadtest.run.histogram import Histogram
 from loadtest.run.protocol import DeviceTick, SenderTick
-from loadtest.run.result import Latency, Mark, Point
+from loadtest.run.result import Latency, Life, Mark, Point
+from loadtest.run.samples import Uses
 
 _POINTS: Final = 900
 """About so many points a run has at the most."""
@@ -27,6 +28,8 @@ class Tally:
         self.period_s = period_s
         self.points: list[Point] = []
         self.marks: list[Mark] = []
+        self.lives: list[Life] = []
+        self._pids: dict[str, int] = {}
         self.due = self.accepted = self.expected = self.delivered = 0
         self.repeats = self.duplicates = self.dropped = self.connects = self.backlog = 0
         self.errors: Counter[str] = Counter()
@@ -80,7 +83,7 @@ class Tally:
         self._open.accepted += tick.accepted
         self._open.errors += failed
 
-    def close_point(self, t: float, cpu: dict[str, float], memory: dict[str, float]) -> Point:
+    def close_point(self, t: float, uses: Uses) -> Point:
         """End a period at `t`."""
         point, self._open = self._open, Point(0.0)
         point.t, point.connected, point.backlog = t, self.connected, self.backlog
@@ -91,7 +94,12 @@ class Tally:
             recent.max_ms,
         )
         recent.clear()
-        point.cpu, point.memory = cpu, memory
+        point.cpu, point.memory = uses.cpu, uses.memory
+        point.pss, point.descriptors = uses.pss, uses.descriptors
+        for name, pid in uses.pids.items():
+            if self._pids.get(name) != pid:
+                self._pids[name] = pid
+                self.lives.append(Life(name, pid, len(self.points)))
         self.points.append(point)
         return point
 

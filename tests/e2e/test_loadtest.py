@@ -58,7 +58,11 @@ async def test_steady_on_a_gateway_of_its_own(tmp_path: Path) -> None:
     assert verdict.expected == verdict.delivered == verdict.called_back >= verdict.accepted
     assert out.startswith(f"kept: {verdict.accepted} accepted")
     assert result.gateway == "started by the run"
-    assert {"api-0", "shard-0", "store", "worker-0"} <= set(result.points[-1].memory)
+    last = result.points[-1]
+    for seen in (last.memory, last.pss, last.descriptors):
+        assert {"api-0", "shard-0", "store", "worker-0"} <= {name for name in seen if seen[name]}
+    assert last.descriptors["shard-0"] > 10
+    assert {life.name for life in result.lives} == set(last.memory)
     assert result.counters["pushwire_acks_total"] >= verdict.delivered
     assert result.latencies["delivery"].count == verdict.delivered
 

@@ -24,7 +24,15 @@ def result(**changes: object) -> Result:
         "period": 1.0,
         "points": [
             Point(1.0, due=1, accepted=1, delivered=1, connected=2, p50=1.0, p99=2.0, max=2.5),
-            Point(2.0, connected=2, errors=3, cpu={"shard-0": 12.0}, memory={"shard-0": 50.0}),
+            Point(
+                2.0,
+                connected=2,
+                errors=3,
+                cpu={"shard-0": 12.0},
+                memory={"shard-0": 50.0},
+                pss={"shard-0": 40.0},
+                descriptors={"shard-0": 30},
+            ),
             Point(3.0, due=1, accepted=1, delivered=1, connected=2, p50=4.0, p99=90.0, max=900.0),
         ],
         "marks": [Mark(2.0, "shard-0 killed", fault=True), Mark(2.5, "it serves again")],

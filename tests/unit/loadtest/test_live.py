@@ -9,6 +9,7 @@ from loadtest.run.histogram import Histogram
 from loadtest.run.live import LiveScreen, sparkline
 from loadtest.run.plain import PlainScreen
 from loadtest.run.protocol import DeviceTick, SenderTick
+from loadtest.run.samples import Uses
 from loadtest.run.spec import parse
 from loadtest.run.tally import Tally
 
@@ -19,7 +20,8 @@ def tally() -> Tally:
     made = Tally(1.0)
     made.senders(SenderTick(due=50, accepted=48, expected=60, errors={"503": 2}, backlog=2))
     made.devices(0, DeviceTick(connected=7, delivered=41, delivery=latencies.take()))
-    made.close_point(1.0, {"shard-0": 37.0, "store": 12.0}, {"shard-0": 61.0, "store": 9.0})
+    cpu, memory = {"shard-0": 37.0, "store": 12.0}, {"shard-0": 61.0, "store": 9.0}
+    made.close_point(1.0, Uses(cpu=cpu, memory=memory, descriptors={"shard-0": 4321}))
     return made
 
 
@@ -32,7 +34,17 @@ def test_a_terminal_shows_rates_latencies_processes_and_what_happened() -> None:
         screen.say("shard-0 killed (SIGKILL)")
         shown = out.getvalue()
     last = shown[shown.rindex("pushwire loadtest") :]
-    for says in ("steady", "sending", "7 of 9", "48", "12.3 ms", "2 x 503", "37 %", "61 MiB"):
+    for says in (
+        "steady",
+        "sending",
+        "7 of 9",
+        "48",
+        "12.3 ms",
+        "2 x 503",
+        "37 %",
+        "61 MiB",
+        "4321",
+    ):
         assert says in last
     assert "1.0 s  shard-0 killed (SIGKILL)" in last
 

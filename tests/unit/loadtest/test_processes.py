@@ -8,7 +8,15 @@ from collections.abc import Iterator
 import pytest
 
 from loadtest.gateway import role_of
-from loadtest.processes import CpuMeter, command, cpu_s, descendants, memory_bytes, parent_of
+from loadtest.processes import (
+    CpuMeter,
+    command,
+    cpu_s,
+    descendants,
+    descriptors,
+    memory_bytes,
+    parent_of,
+)
 
 _CHILD = "import sys; sys.stdout.write('up\\n'); sys.stdout.flush(); sys.stdin.read()"
 
@@ -33,6 +41,16 @@ def test_cpu_time_grows_with_work() -> None:
 
 def test_memory_of_a_python_is_some_megabytes(child: subprocess.Popen[bytes]) -> None:
     assert 1e6 < memory_bytes(child.pid) < 1e9
+
+
+def test_descriptors_are_those_that_are_open_now(child: subprocess.Popen[bytes]) -> None:
+    before = descriptors(os.getpid())
+    with open(os.devnull, "rb"):  # noqa: PTH123 - nothing but a descriptor
+        assert descriptors(os.getpid()) == before + 1
+    assert descriptors(os.getpid()) == before
+    assert descriptors(child.pid) == 3
+    with pytest.raises(OSError, match="No such file"):
+        descriptors(2**22 + 1)
 
 
 def test_a_child_is_found(child: subprocess.Popen[bytes]) -> None:

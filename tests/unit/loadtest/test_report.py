@@ -60,7 +60,7 @@ def test_a_page_is_well_formed_and_loads_nothing() -> None:
     assert "url(" not in text
     assert "@import" not in text
     assert not re.search(r"https?://", text)
-    assert found.tags.count("svg") == 7
+    assert found.tags.count("svg") == 9
     assert "prefers-color-scheme: dark" in text
 
 
@@ -73,7 +73,7 @@ def test_a_page_escapes_what_it_shows() -> None:
 
 def test_faults_are_marked_in_the_charts_over_time_and_listed() -> None:
     text = page(result())
-    assert text.count('class="mark"') == 6
+    assert text.count('class="mark"') == 8
     assert "<h2>Faults</h2><ol><li>2.0 s: shard-0 killed</li></ol>" in text
     assert "it serves again" in text
 

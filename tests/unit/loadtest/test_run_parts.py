@@ -10,7 +10,8 @@ from loadtest.recorder import percentile
 from loadtest.run.histogram import MAX_US, Histogram
 from loadtest.run.layout import Layout
 from loadtest.run.protocol import DeviceTick, SenderTick
-from loadtest.run.result import Latency
+from loadtest.run.result import Latency, Life
+from loadtest.run.samples import Uses
 from loadtest.run.schedule import Schedule
 from loadtest.run.spec import Targets, parse
 from loadtest.run.tally import Tally, period_of
@@ -121,16 +122,19 @@ def test_a_tally_sums_up_and_makes_points() -> None:
     tally.senders(SenderTick(due=3, accepted=2, expected=4, errors={"503": 1}, backlog=1))
     tally.devices(0, DeviceTick(connected=5, delivered=2, delivery=histogram([1000, 2000]).take()))
     tally.devices(1, DeviceTick(connected=4, repeats=1, refused={"503": 2}))
-    point = tally.close_point(1.0, {"shard-0": 12.5}, {"shard-0": 50.0})
+    point = tally.close_point(1.0, Uses(pids={"shard-0": 7}, cpu={"shard-0": 12.5}))
     assert (point.due, point.accepted, point.delivered, point.errors) == (3, 2, 2, 1)
     assert (point.connected, point.backlog) == (9, 1)
     assert point.max == pytest.approx(2.0, rel=0.001)
     tally.devices(0, DeviceTick(connected=6))
-    quiet = tally.close_point(2.0, {}, {})
+    quiet = tally.close_point(2.0, Uses())
     assert (quiet.connected, quiet.delivered, quiet.max) == (10, 0, 0.0)
     assert (tally.expected, tally.delivered, tally.failed) == (4, 2, 1)
     assert tally.refused == {"503": 2}
     assert set(tally.latencies()) == {"delivery"}
+    assert tally.lives == [Life("shard-0", 7, 0)]
+    tally.close_point(3.0, Uses(pids={"shard-0": 9}))
+    assert tally.lives[1:] == [Life("shard-0", 9, 2)]
 
 
 def test_a_long_run_has_no_more_points_than_a_chart_can_show() -> None:
