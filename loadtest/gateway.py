@@ -102,7 +102,7 @@ async def serve(
         await _stop(process)
 
 
-async def create_project(data_dir: Path, name: str) -> Project:
+async def create_project(data_dir: Path, name: str, *, store_url: str = "") -> Project:
     """Make a project through the command line.
 
     Raises:
@@ -111,6 +111,7 @@ async def create_project(data_dir: Path, name: str) -> Project:
     process = await asyncio.create_subprocess_exec(
         executable(),
         *("project", "create", name, "--json", "--data-dir", str(data_dir)),
+        *(("--store-url", store_url) if store_url else ()),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

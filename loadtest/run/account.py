@@ -132,6 +132,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Deliveries that did not happen because the message's TTL was over."""
     dropped: int = 0
     """Deliveries that did not happen because a mailbox was full."""
+    overtaken: int = 0
+    """Copies of messages to users that came late in a run with faults: what a worker had to finish
+    comes when it comes."""
     unknown: int = 0
     """Sends without an answer when the run ended."""
     refused: int = 0
@@ -166,6 +169,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             "expired": self.expired,
             "dropped": self.dropped,
             "repeats": self.repeats,
+            "overtaken": self.overtaken,
             "refused": self.refused,
             "unknown": self.unknown,
         }

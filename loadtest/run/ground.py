@@ -17,7 +17,8 @@ from loadtest.gateway import create_project, serve
 from loadtest.http import encode_request, open_connection
 from loadtest.run.protocol import Place
 from loadtest.run.samples import pids_of
-from loadtest.run.spec import Spec
+from loadtest.run.spec import GatewaySpec, Spec
+from loadtest.run.watched_store import StoreError, WatchedStore, watched_store
 
 _OK: Final = 200
 _POLL_S: Final = 0.05
@@ -40,6 +41,8 @@ class Ground(msgspec.Struct, frozen=True):
     """Whether the run started it, and so may hurt it."""
     owned: bool = False
     """Whether whoever started the run said that it is theirs, wherever it is."""
+    store: WatchedStore | None = None
+    """Of the run's own, where a replica is to take over."""
 
     @property
     def named(self) -> str:
@@ -48,7 +51,8 @@ class Ground(msgspec.Struct, frozen=True):
 
     def pids(self) -> Mapping[str, int]:
         """Give the processes by name, as they are now; none where they cannot be seen."""
-        return pids_of(self.data_dir) if self.data_dir else {}
+        found = pids_of(self.data_dir) if self.data_dir else {}
+        return {**found, **self.store.pids()} if self.store else found
 
     def of_role(self, role: str) -> dict[str, int]:
         """Give the processes of a role by name."""
@@ -79,6 +83,19 @@ class Ground(msgspec.Struct, frozen=True):
                 return time.monotonic() - begun
             await asyncio.sleep(_POLL_S)
         raise GroundError(f"{name} did not come back within {_PATIENCE_S:.0f} s")
+
+    async def until_ready(self) -> None:
+        """Wait until the gateway says that it serves.
+
+        Raises:
+            GroundError: it does not.
+        """
+        begun = time.monotonic()
+        while time.monotonic() - begun < _PATIENCE_S:
+            if await self._ready():
+                return
+            await asyncio.sleep(_POLL_S)
+        raise GroundError(f"the gateway was not ready within {_PATIENCE_S:.0f} s")
 
     async def _ready(self) -> bool:
         try:
@@ -111,9 +128,13 @@ async def own_gateway(spec: Spec) -> AsyncIterator[Ground]:
         data_dir = Path(folder, "data")
         async with contextlib.AsyncExitStack() as stack:
             try:
+                store = await _store(stack, wanted, Path(folder))
+                if store is not None:
+                    flags["store_url"] = store.url
                 gateway = await stack.enter_async_context(serve(data_dir, flags=flags))
-                project = await create_project(data_dir, "loadtest")
-            except (ConnectionError, FileNotFoundError) as error:
+                url = store.url if store else ""
+                project = await create_project(data_dir, "loadtest", store_url=url)
+            except (ConnectionError, FileNotFoundError, StoreError) as error:
                 raise GroundError(str(error)) from None
             place = Place(
                 api=gateway.api,
@@ -122,7 +143,17 @@ async def own_gateway(spec: Spec) -> AsyncIterator[Ground]:
                 api_key=project.api_key,
                 client_key=project.client_key,
             )
-            yield Ground(place, ops=gateway.ops, data_dir=data_dir, own=True)
+            yield Ground(place, ops=gateway.ops, data_dir=data_dir, own=True, store=store)
+
+
+async def _store(
+    stack: contextlib.AsyncExitStack, wanted: GatewaySpec, folder: Path
+) -> WatchedStore | None:
+    """Start the store that the gateway does not start itself."""
+    if wanted.store == "embedded":
+        return None
+    fsync = wanted.settings.get("durability") == "fsync"
+    return await stack.enter_async_context(watched_store(folder, fsync=fsync))
 
 
 def check(url: str, *, owned: bool) -> None:

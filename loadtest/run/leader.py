@@ -37,6 +37,7 @@ from loadtest.run.spec import Spec
 from loadtest.run.tally import Tally, period_of
 from loadtest.run.trends import Trend, exceeded, trends
 from loadtest.run.trouble import Trouble
+from loadtest.run.watched_store import StoreError
 
 CONNECT_S: Final = 120.0
 _POLL_S: Final = 0.1
@@ -217,7 +218,7 @@ class Leader:
             self._screen.say(f"{late} of the faults are due after the end, and left out")
         try:
             await trouble.run(self._spec.faults)
-        except* (GroundError, MemberError) as group:
+        except* (GroundError, MemberError, StoreError) as group:
             self._failed += [str(error) for error in flattened(group)]
 
     async def _connect(self) -> None:

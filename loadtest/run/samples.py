@@ -146,7 +146,7 @@ def _spent_s(name: str, pid: int) -> float:
     A store counts with the children that rewrite its log; the supervisor without the processes
     that it has seen die.
     """
-    if name == "store":
+    if name.partition("-")[0] == "store":
         return cpu_s(pid)
     try:
         return sum(cpu_split_s(pid))

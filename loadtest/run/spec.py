@@ -95,6 +95,10 @@ class GatewaySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shards: Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")] = 1
     apis: Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")] = 1
     workers: Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")] = 1
+    store: Annotated[
+        Literal["embedded", "watched"],
+        Meta(description="embedded, or watched (a primary, a replica, three Sentinels)"),
+    ] = "embedded"
     settings: Annotated[
         dict[str, bool | int | float | str], Meta(description="a table of settings of the gateway")
     ] = {}

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from loadtest.run.ground import Ground
 from loadtest.run.member import Member
 from loadtest.run.protocol import CutOff
 from loadtest.run.spec import Cut, Fault, Kill, Restart
+from loadtest.run.watched_store import WatchedStore
 
 
 class Mark(Protocol):
@@ -88,6 +90,9 @@ class Trouble:
                 await self._cut(share, away)
 
     async def _kill(self, role: str) -> None:
+        if role == "store" and self._ground.store is not None:
+            await self._fail_over(self._ground.store)
+            return
         processes = list(self._ground.of_role(role).items())
         if not processes:
             return
@@ -98,6 +103,19 @@ class Trouble:
         self._ground.hurt(pid, signal.SIGKILL)
         took_s = await self._ground.replaced(name, pid)
         self._mark(f"{name} serves again after {took_s:.1f} s")
+
+    async def _fail_over(self, store: WatchedStore) -> None:
+        """Kill the primary; its replica takes over, and later it comes back as a replica."""
+        begun = time.monotonic()
+        primary = await store.primary()
+        self._mark(f"the primary, {primary.name}, killed (SIGKILL)", fault=True)
+        self._ground.hurt(primary.pid, signal.SIGKILL)
+        promoted = await store.promoted(primary)
+        self._mark(f"{promoted.name} is the primary after {time.monotonic() - begun:.1f} s")
+        await store.rejoin(primary)
+        self._mark(f"{primary.name} follows it after {time.monotonic() - begun:.1f} s")
+        await self._ground.until_ready()
+        self._mark(f"the gateway is ready after {time.monotonic() - begun:.1f} s")
 
     async def _restart(self, role: str) -> None:
         for name, pid in self._ground.of_role(role).items():

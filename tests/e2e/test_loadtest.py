@@ -93,6 +93,22 @@ async def test_a_shard_is_killed_and_nothing_is_lost(tmp_path: Path) -> None:
     assert result.verdict.called_back == result.verdict.delivered
 
 
+async def test_a_replica_takes_over_and_nothing_is_lost(tmp_path: Path) -> None:
+    code, out, err = await load(
+        tmp_path,
+        *("store-failover", "--devices", "20", "--rate", "40", "--seconds", "6"),
+        *("--set", 'faults=[{ do = "kill", role = "store", at = 1 }]'),
+    )
+    assert code == 0, err + out
+    result = the_result(tmp_path)
+    told = [mark.text for mark in result.marks]
+    assert "the primary, store-0, killed (SIGKILL)" in told
+    assert any(text.startswith("store-1 is the primary after") for text in told)
+    assert any(text.startswith("store-0 follows it after") for text in told)
+    assert {"store-0", "store-1", "sentinel-2"} <= set(result.points[-1].memory)
+    assert len({life.pid for life in result.lives if life.name == "store-0"}) == 2
+
+
 async def test_devices_that_were_away_get_everything_when_they_return(tmp_path: Path) -> None:
     code, out, err = await load(
         tmp_path,

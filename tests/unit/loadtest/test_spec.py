@@ -144,6 +144,7 @@ def test_the_scenarios_are_all_there() -> None:
         "soak",
         "steady",
         "store-failover",
+        "store-restart",
     }
 
 
