@@ -153,7 +153,10 @@ class Settings(BridgeSettings, frozen=True, forbid_unknown_fields=True, kw_only=
         float, Meta(ge=1, description="Seconds until a silent shard or worker counts as dead.")
     ] = 6.0
     callback_allow_private: Annotated[
-        bool, Meta(description="Whether callbacks may go to private and loopback addresses.")
+        bool,
+        Meta(
+            description="Whether callbacks and Web Push may go to private and loopback addresses."
+        ),
     ] = False
     callback_timeout_s: Annotated[
         float, Meta(ge=1, description="Seconds that the request of a callback may take.")

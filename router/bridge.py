@@ -29,6 +29,8 @@ ID_KEY: Final = "pushwire_id"
 
 KEY_BYTES: Final = 32
 """Random bytes for a key that a bridge makes for a project."""
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What reading a provider's JSON may raise: any body may come from a host that a device names."""
 NOW_MS: Final = 5_000
 """How long `now` lasts in now or never: a connection may have to be made first."""
 
@@ -219,6 +221,14 @@ class Address(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def identity(self) -> str:
         """Give a text that two addresses share only where they reach the same installation."""
         raise NotImplementedError
+
+    @property
+    def named_url(self) -> tuple[str, str]:
+        """Give the URL of a host that the device names, behind its field; empty where it does not.
+
+        A bridge that gives any has `foreign_hosts`.
+        """
+        return "", ""
 
 
 class Content(msgspec.Struct, frozen=True):

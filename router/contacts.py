@@ -16,8 +16,10 @@ import msgspec
 
 from router.bridge import AnyBridge
 from router.model.device import NO_CONTACT, Contact
-from router.model.errors import ErrorCode, FieldViolation, PushError
+from router.model.errors import PushError
 from router.model.ids import DeviceId, ProjectId, partition_of
+from router.policy.bridge_fields import refuse
+from router.policy.destinations import url_violation
 from router.store.addresses import Addresses
 from router.store.bridge_jobs import BridgeJobs
 from router.store.mailbox import Mailboxes
@@ -55,9 +57,10 @@ class Contacts:
         jobs: takes a bridge from a device.
         now_ms: the clock, epoch milliseconds.
         days: after which a contact is given up, unless the device says it again.
+        allow_private: whether devices may name hosts without a public address.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - wired once
         self,
         bridges: Mapping[str, AnyBridge],
         known: Known,
@@ -66,6 +69,8 @@ class Contacts:
         jobs: BridgeJobs,
         now_ms: Callable[[], int],
         days: int,
+        *,
+        allow_private: bool,
     ) -> None:
         self._bridges = bridges
         self._known = known
@@ -74,6 +79,7 @@ class Contacts:
         self._jobs = jobs
         self._now_ms = now_ms
         self._days = days
+        self._allow_private = allow_private
 
     async def read(self, project: ProjectId, raw: Mapping[str, object]) -> Reach:
         """Read the object `bridge` of a registration.
@@ -85,11 +91,15 @@ class Contacts:
         """
         name = raw.get("type")
         if not isinstance(name, str) or name not in self._bridges:
-            raise _refusal(f"must be one of {', '.join(self._bridges)}")
+            raise _refusal("type", f"must be one of {', '.join(self._bridges)}")
         bridge = self._bridges[name]
         address = bridge.address(raw)
+        field, url = address.named_url
+        if url and (fault := url_violation(url, allow_private=self._allow_private)) is not None:
+            # A name is looked up when it is connected to, and refused there.
+            raise _refusal(field, f"must be {fault.description}")
         if not await self._known.has(project, name):
-            raise _refusal(f"the project has no bridge {name}: its owner adds one first")
+            raise _refusal("type", f"the project has no bridge {name}: its owner adds one first")
         now_ms = self._now_ms()
         text = msgspec.json.encode(address).decode()
         contact = Contact(name, text, now_ms, now_ms + self._days * _DAY_MS)
@@ -175,6 +185,5 @@ def _place(identity: str) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:_PLACE_DIGITS]
 
 
-def _refusal(says: str) -> PushError:
-    violation = FieldViolation("bridge.type", says)
-    return PushError(ErrorCode.INVALID_ARGUMENT, f"bridge.type: {says}", violations=(violation,))
+def _refusal(field: str, says: str) -> PushError:
+    return refuse("bridge", [(field, says)])

@@ -41,5 +41,6 @@ def bridging_of(settings: Settings, store: Store, clock: Clock) -> Bridging:
             BridgeJobs(store),
             clock.now_ms,
             settings.bridge_token_days,
+            allow_private=settings.callback_allow_private,
         ),
     )

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from router.bridge import (
     ID_KEY,
+    UNREADABLE,
     Address,
     Authorization,
     BadAddress,
@@ -120,7 +121,8 @@ class ApnsAddress(Address, frozen=True, kw_only=True, forbid_unknown_fields=True
     ACCEPTS: ClassVar[dict[str, str]] = {
         "type": "apns",
         "token": "the device token: 64 to 200 hexadecimal digits",
-        "topic": "the bundle id of the app, or a topic with the suffix of a push type",
+        "topic": "the bundle id of the app, or a topic with the suffix of a push type: 1 to 256 "
+        "visible ASCII characters",
         "sandbox": "true for development builds, else false",
     }
 
@@ -309,7 +311,7 @@ class Apns(Bridge[ApnsCredentials, ApnsAddress, ApnsContent]):
             return Delivered(response.headers.get("apns-id", ""))
         try:
             error = _error_decoder.decode(response.body)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             error = _Error()
         known = REASONS.get(error.reason) or _STATUSES.get(response.status)
         outcome = known or by_status(response.status, error.reason)

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from router.bridge import (
     ID_KEY,
+    UNREADABLE,
     Address,
     Authorization,
     BadAddress,
@@ -60,6 +61,8 @@ _ORIGIN: Final = "https://fcm.googleapis.com"
 _SCOPE: Final = "https://www.googleapis.com/auth/firebase.messaging"
 _AHEAD_S: Final = 600
 """A token is renewed so long before its end: an outage of the token endpoint may last that long."""
+_LONGEST_S: Final = 86_400
+"""No access token counts for longer, whatever its endpoint says."""
 _GRANT_MS: Final = 30_000
 _QUOTA_S: Final = 60.0
 """What Firebase asks for where an answer of 429 has no Retry-After."""
@@ -219,7 +222,7 @@ class Fcm(Bridge[FcmCredentials, FcmAddress, FcmContent]):
     ) -> Authorization | RetryAfter | Misconfigured:
         answer = read_grant(response.body)
         if response.status == HTTPStatus.OK and answer.access_token:
-            ends_ms = now_ms + int(max(0.0, answer.expires_in) * 1000)
+            ends_ms = now_ms + int(min(max(0.0, answer.expires_in), _LONGEST_S) * 1000)
             renew_ms = max(now_ms, ends_ms - _AHEAD_S * 1000)
             return Authorization(f"Bearer {answer.access_token}", now_ms, renew_ms, ends_ms)
         told = f"{response.status} {answer.error[:64]}".strip()
@@ -280,7 +283,7 @@ class Fcm(Bridge[FcmCredentials, FcmAddress, FcmContent]):
     def read(self, response: Response, now_ms: int) -> Outcome:
         try:
             answer = _answer_decoder.decode(response.body)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             answer = _Answer()
         if response.status == HTTPStatus.OK:
             return Delivered(answer.name)

@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from router.bridge import (
     ID_KEY,
+    UNREADABLE,
     Address,
     Authorization,
     BadAddress,
@@ -47,6 +48,7 @@ from router.model.errors import FieldViolation
 from router.model.message import Priority
 from router.model.push import Push
 from router.policy.bridge_fields import COMMON, common_faults, parsed, refuse
+from router.policy.destinations import url_violation
 from router.policy.es256 import signed
 from router.policy.frame import shown
 from router.policy.webpush_keys import (
@@ -132,7 +134,8 @@ class WebpushAddress(Address, frozen=True, kw_only=True, forbid_unknown_fields=T
     ACCEPTS: ClassVar[dict[str, str]] = {
         "type": "webpush",
         "subscription": "the object that PushSubscription.toJSON() gives",
-        "subscription.endpoint": "an https URL with a host, without user and fragment",
+        "subscription.endpoint": "an https URL with a host, without user and fragment, of up to "
+        "1500 characters",
         "subscription.keys": "an object with p256dh and auth",
         "subscription.keys.p256dh": "an uncompressed point on P-256: 65 bytes in base64url",
         "subscription.keys.auth": "16 bytes in base64url",
@@ -145,6 +148,11 @@ class WebpushAddress(Address, frozen=True, kw_only=True, forbid_unknown_fields=T
     @override
     def identity(self) -> str:
         return self.subscription.endpoint
+
+    @property
+    @override
+    def named_url(self) -> tuple[str, str]:
+        return "subscription.endpoint", self.subscription.endpoint
 
 
 class WebpushContent(Content, frozen=True):
@@ -222,7 +230,7 @@ class Webpush(Bridge[WebpushCredentials, WebpushAddress, WebpushContent]):
         made = parsed(WebpushAddress, raw, "bridge")
         subscription = made.subscription
         checks = {
-            "subscription.endpoint": _is_url(subscription.endpoint),
+            "subscription.endpoint": not url_violation(subscription.endpoint, allow_private=True),
             "subscription.keys.p256dh": is_point(subscription.keys.p256dh),
             "subscription.keys.auth": is_auth(subscription.keys.auth),
         }
@@ -309,7 +317,7 @@ class Webpush(Bridge[WebpushCredentials, WebpushAddress, WebpushContent]):
             return Delivered(response.headers.get("location", ""))
         try:
             reason = _error_decoder.decode(response.body).reason
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             reason = ""
         known = REASONS.get(reason) or STATUSES.get(response.status)
         outcome = known or by_status(response.status, reason)
@@ -366,15 +374,6 @@ def _topic(collapse_key: str) -> str:
         return collapse_key
     digest = hashlib.sha256(collapse_key.encode()).digest()[:_TOPIC_DIGEST_BYTES]
     return base64.b32encode(digest).decode().lower()
-
-
-def _is_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return False
-    return bool(host) and port != 0 and not set(parts.netloc) & set("@\\%") and "#" not in url
 
 
 BRIDGE: Final = Webpush()

@@ -18,12 +18,14 @@ from router.bridging.transport import (
     UnsentError,
 )
 from router.callbacks.guard import GuardedResolver, RefusedAddressError, is_refusal, is_refused
+from router.policy.foreign_text import foreign_text
 
 MAX_BODY_BYTES: Final = 65_536
 MAX_CONNECTIONS: Final = 256
 """To one origin."""
 _MAX_HEADER_BYTES: Final = 8_190
 _MAX_HEADERS: Final = 64
+_MAX_ERROR: Final = 200
 _KEEPALIVE_S: Final = 60.0
 _DNS_CACHE_S: Final = 30
 
@@ -95,7 +97,10 @@ class Http1Client:
                 timeout=timeout,
             ) as answer:
                 body = await _read(answer)
-                headers = {name.lower(): value for name, value in answer.headers.items()}
+                headers = {
+                    name.lower(): foreign_text(value, _MAX_HEADER_BYTES)
+                    for name, value in answer.headers.items()
+                }
                 return Response(answer.status, headers, body)
         except aiohttp.ConnectionTimeoutError:
             raise UnreachableError(f"no connection within {self._connect_s:g} s") from None
@@ -126,4 +131,9 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _shown(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:200]
+    # The text of the others of their kind holds the URL, by which anybody may push to a browser.
+    told = error.message if isinstance(error, aiohttp.ClientResponseError) else error
+    kind = type(error).__name__
+    if isinstance(error, aiohttp.InvalidURL):
+        return kind
+    return foreign_text(f"{kind}: {told}", _MAX_ERROR)

@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 
 from router.callbacks.guard import GuardedResolver, RefusedAddressError, is_refusal, is_refused
+from router.policy.foreign_text import foreign_text
 
 MAX_BODY_BYTES: Final = 65_536
 """More of an answer's body is not read; the connection is closed."""
@@ -111,4 +112,4 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
 def _shown(error: Exception, *, refused: bool) -> str:
     if refused:
         return str(RefusedAddressError())
-    return f"{type(error).__name__}: {error}"[:_MAX_ERROR]
+    return foreign_text(f"{type(error).__name__}: {error}", _MAX_ERROR)

@@ -14,6 +14,8 @@ COMMON: Final = {
     "ca": "certificates in PEM",
 }
 """What the fields that all credentials have accept."""
+_MAX_NAME: Final = 64
+"""Of an unknown field, in an answer."""
 _ENDPOINT: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,260}")
 _PLACE: Final = re.compile(r" - at `\$\.?([^`]*)`$")
 _NAMED: Final = re.compile(r"(?:required|unknown) field `([^`]+)`")
@@ -72,7 +74,7 @@ def _is_origin(endpoint: str) -> bool:
 
 def _violation(kind: type[S], error: str) -> tuple[str, str]:
     place = found.group(1) if (found := _PLACE.search(error)) else ""
-    named = found.group(1) if (found := _NAMED.search(error)) else ""
+    named = found.group(1)[:_MAX_NAME] if (found := _NAMED.search(error)) else ""
     field = ".".join(filter(None, (place, named)))
     if "unknown field" in error:
         return field, f"is not known; accepted are {', '.join(sorted(kind.ACCEPTS))}"

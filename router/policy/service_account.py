@@ -75,7 +75,7 @@ def read_grant(body: bytes) -> Grant:
     """Read the answer; what is none has neither token nor error."""
     try:
         return _decoder.decode(body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return Grant()
 
 

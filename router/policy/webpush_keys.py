@@ -19,6 +19,7 @@ MAX_PLAIN_BYTES: Final = 3993
 """Of these, what RFC 8291, section 4 leaves to the plaintext."""
 SALT_BYTES: Final = 16
 KEY_BYTES: Final = 32
+_MAX_PADDING: Final = 2
 _AUTH_BYTES: Final = 16
 _POINT_BYTES: Final = 65
 _ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -88,6 +89,8 @@ def to_base64(raw: bytes) -> str:
 def from_base64(text: str) -> bytes:
     """Read base64url, or base64 as some browsers gave it, with padding or without; else nothing."""
     plain = text.rstrip("=").translate(str.maketrans("+/", "-_"))
+    if len(text) - len(plain) > _MAX_PADDING:
+        return b""  # any length of it reads the same, and would be stored
     try:
         raw = base64.urlsafe_b64decode(plain + "=" * (-len(plain) % 4))
     except ValueError:

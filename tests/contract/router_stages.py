@@ -105,7 +105,8 @@ class Stages:
         self.members = Members(store)
         self.bindings = Bindings(self.members, now_ms, os.urandom)
         self.contacts = Contacts(
-            *(self.kinds, self.known, Addresses(store), self.mailboxes, self.jobs, now_ms, 270)
+            *(self.kinds, self.known, Addresses(store), self.mailboxes, self.jobs, now_ms, 270),
+            allow_private=False,
         )
         self.stale = StaleContacts(self.mailboxes, self.jobs, self.timers, 270)
         self.registration = Registration(

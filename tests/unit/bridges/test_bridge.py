@@ -54,17 +54,17 @@ CREDENTIALS: dict[str, Any] = {
 }
 NAMES = sorted(ADDRESSES)
 BRIDGES = discover()
-ODD = [b"[]", b"{}", b'{"error":null}', b'{"error":{"details":[1]}}', b'{"reason":1}']
+ODD = [
+    *(b"[]", b"{}", b'{"error":null}', b'{"error":{"details":[1]}}', b'{"reason":1}'),
+    *(b'{"reason":"\xff"}', b'{"error":{"status":"\xff"}}', b'{"x":' + b"[" * 20_000),
+]
 
 
 @given(
     st.sampled_from(NAMES),
     st.integers(100, 599),
     st.dictionaries(st.sampled_from(["retry-after", "location", "apns-id"]), st.text()),
-    st.binary()
-    | st.sampled_from(
-        [b"[]", b"{}", b'{"error":null}', b'{"error":{"details":[1]}}', b'{"reason":1}']
-    ),
+    st.binary() | st.sampled_from(ODD),
 )
 def test_no_answer_of_a_provider_is_too_odd_to_be_read(
     name: str, status: int, headers: dict[str, str], body: bytes
