@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test check lint format types imports unused unit coverage soak bench bench-topics lock clean system-packages
+.PHONY: demo test check lint format types imports unused unit coverage soak bench bench-topics bench-peers lock clean system-packages peer-packages
 
 demo: $(VENV)/.runtime
 	$(BIN)/pushwire demo
@@ -34,22 +34,41 @@ unused: $(VENV)/.dev
 	$(BIN)/vulture
 	$(BIN)/deptry .
 
-# Some tests drive a browser and Node. As root on Debian what is missing of them is installed (Node 18,
-# Debian 12's, will do); elsewhere their tests are skipped, and say so.
+# As root on Debian what is missing of the packages is installed; elsewhere it is said, and what needs them is
+# skipped. Services that come along are neither started nor enabled. Wants `missing` and `units` from the shell.
 APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=2 -o DPkg::Lock::Timeout=120
-system-packages:
-	@missing=; log="$$(mktemp)"; trap 'rm -f "$$log"' EXIT; \
-	command -v chromium google-chrome >/dev/null || missing+=" chromium"; \
-	command -v node >/dev/null || missing+=" nodejs"; \
+define INSTALL_MISSING
 	if [ -z "$$missing" ]; then \
 	  :; \
 	elif [ "$$(id -u)" != 0 ] || ! grep -qs '^ID=debian$$' /etc/os-release; then \
-	  echo "Not installed:$$missing. Only root on Debian can do it here; their tests will be skipped."; \
+	  echo "Not installed:$$missing. Only root on Debian can do it here; what needs them will be skipped."; \
 	else \
 	  echo "Installing$$missing by apt-get (once)…"; \
+	  log="$$(mktemp)"; policy=; trap 'rm -f "$$log" $$policy' EXIT; \
+	  if [ ! -e /usr/sbin/policy-rc.d ]; then \
+	    policy=/usr/sbin/policy-rc.d; printf '#!/bin/sh\nexit 101\n' >"$$policy"; chmod +x "$$policy"; \
+	  fi; \
 	  { $(APT) update; $(APT) install -y --no-install-recommends $$missing; } >"$$log" 2>&1 </dev/null \
-	    || { tail -n 5 "$$log"; echo "Could not install$$missing: their tests will fail."; }; \
+	    || { tail -n 5 "$$log"; echo "Could not install$$missing."; }; \
+	  for unit in $$units; do systemctl --quiet disable "$$unit" 2>"$$log" || :; done; \
 	fi
+endef
+
+# Some tests drive a browser and Node (Debian 12's Node 18 will do).
+system-packages:
+	@missing=; units=; \
+	command -v chromium google-chrome >/dev/null || missing+=" chromium"; \
+	command -v node >/dev/null || missing+=" nodejs"; \
+	$(INSTALL_MISSING)
+
+# The servers that Pushwire is measured beside.
+peer-packages:
+	@PATH="$$PATH:/usr/sbin"; missing=; units=; \
+	command -v mosquitto >/dev/null || { missing+=" mosquitto"; units+=" mosquitto"; }; \
+	command -v nats-server >/dev/null || { missing+=" nats-server"; units+=" nats-server"; }; \
+	command -v nginx >/dev/null || { missing+=" nginx-light"; units+=" nginx"; }; \
+	[ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || missing+=" libnginx-mod-nchan"; \
+	$(INSTALL_MISSING)
 
 unit: $(VENV)/.dev system-packages
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not soak"
@@ -70,9 +89,12 @@ soak: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m loadtest.bench
 
-# Needs mosquitto to compare with (Debian: apt-get install mosquitto).
-bench-topics: $(VENV)/.dev
+bench-topics: $(VENV)/.dev peer-packages
 	$(BIN)/python -m loadtest.bench topics
+
+# The same work on Pushwire, mosquitto, NATS JetStream and nchan, side by side.
+bench-peers: $(VENV)/.dev peer-packages
+	$(BIN)/python -m loadtest.beside
 
 lock: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet uv

@@ -13,8 +13,9 @@ from loadtest import senders
 from loadtest.fleet import Answer, Close, Connect, Expect, FleetProcess, Register, fleet_process
 from loadtest.gateway import Gateway, create_project, serve
 from loadtest.processes import CpuMeter, memory_bytes
-from loadtest.recorder import Figure, medians, percentile
+from loadtest.recorder import Figure, percentile
 from loadtest.senders import Account
+from loadtest.turns import cpu_figure
 
 _PROJECT: Final = "bench"
 _FLAGS: Final = {"shards": 1, "apis": 1, "workers": 1}
@@ -111,8 +112,8 @@ async def idle(scale: Scale, say: Say) -> list[Figure]:
             target=4.0,
             note=note,
         ),
-        _cpu_figure("CPU per connect", connects, 600.0, note),
-        _cpu_figure("CPU at rest, all devices connected", rests, None, note, unit="% of a core"),
+        cpu_figure("CPU per connect", connects, note, 600.0),
+        cpu_figure("CPU at rest, all devices connected", rests, note, unit="% of a core"),
     ]
 
 
@@ -189,7 +190,7 @@ async def _lives(
                 runs.append(cpu)
                 rates.append(scale.messages / seconds)
     note += f", {percentile(rates, 0.5):.0f} messages/s beside the generator"
-    return [_cpu_figure(name, runs, target, note)]
+    return [cpu_figure(name, runs, note, target)]
 
 
 async def latency(scale: Scale, say: Say) -> list[Figure]:
@@ -281,16 +282,3 @@ async def _coroutine(awaitable: Awaitable[None]) -> None:
 def _check(answer: Answer, expected: int) -> None:
     if answer.received != expected:
         raise ConnectionError(f"{answer.received} of {expected} messages arrived")
-
-
-def _cpu_figure(
-    name: str, runs: list[dict[str, float]], target: float | None, note: str, unit: str = "µs"
-) -> Figure:
-    return Figure(
-        name=name,
-        unit=unit,
-        runs=tuple(sum(run.values()) for run in runs),
-        target=target,
-        parts=medians(runs),
-        note=note,
-    )

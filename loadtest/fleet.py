@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -16,7 +16,6 @@ import uvloop
 from loadtest.http import HttpConnection, address_of, encode_request, open_connection
 from loadtest.lean_device import LeanDevice
 from loadtest.led_process import LedProcess, led_process, obey
-from loadtest.mqtt import LeanClient
 from loadtest.recorder import Latencies
 
 _TRIES: Final = 50
@@ -24,6 +23,7 @@ _BIND_ADDRESS_NO_PORT: Final = 24
 """IP_BIND_ADDRESS_NO_PORT of linux/in.h, which Python 3.11 does not name."""
 
 Slot = TypeVar("Slot")
+Opened = TypeVar("Opened", bound=asyncio.Protocol)
 
 
 class Register(msgspec.Struct, tag_field="do", tag="register"):
@@ -47,16 +47,6 @@ class Connect(msgspec.Struct, tag_field="do", tag="connect"):
     """Whether messages are only counted, for `Gather`; `Expect` tells them apart."""
 
 
-class Dial(msgspec.Struct, tag_field="do", tag="dial"):
-    """Connect `count` MQTT clients to a broker, each subscribed to `topic`; `Gather` counts."""
-
-    broker: str
-    topic: str
-    count: int
-    source: str = ""
-    at_once: int = 32
-
-
 class Gather(msgspec.Struct, tag_field="do", tag="gather"):
     """Wait until `count` messages came in all, each copy counted, since the last `Gather`."""
 
@@ -77,7 +67,7 @@ class Close(msgspec.Struct, tag_field="do", tag="close"):
     """Drop every socket."""
 
 
-Command = Register | Connect | Dial | Expect | Gather | Close
+Command = Register | Connect | Expect | Gather | Close
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
@@ -96,7 +86,9 @@ class Answer(msgspec.Struct, omit_defaults=True):
     latencies_us: list[int] = []
 
 
-class _Registered(msgspec.Struct):
+class Registered(msgspec.Struct):
+    """What a device has from its registration."""
+
     token: str
     credential: str
 
@@ -106,7 +98,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self._credentials: list[str] = []
-        self._devices: list[LeanDevice | LeanClient] = []
+        self._devices: list[LeanDevice] = []
         self._seen: set[str] = set()
         self._repeats = 0
         self._latencies = Latencies()
@@ -125,8 +117,6 @@ class Fleet:
                 return await self._register(command)
             case Connect():
                 return await self._connect(command)
-            case Dial():
-                return await self._dial(command)
             case Expect():
                 return await self._expect(command)
             case Gather():
@@ -138,76 +128,24 @@ class Fleet:
                 return Answer()
 
     async def _register(self, command: Register) -> Answer:
-        path = f"/v1/projects/{command.project}/devices"
-        body = b'{"platform":"python"}'
-        request = encode_request("POST", command.api, path, body, X_Client_Key=command.client_key)
-        tokens: list[str] = []
-
-        async def one(connection: HttpConnection) -> None:
-            answer = await connection.request(request)
-            if answer.status != 201:  # noqa: PLR2004 - Created
-                raise ConnectionError(f"register: {answer.status} {answer.body[:300]!r}")
-            made = msgspec.json.decode(answer.body, type=_Registered)
-            tokens.append(made.token)
-            self._credentials.append(made.credential)
-
-        async with http_pool(command.api, command.at_once) as pool:
-            await each_of(command.count, pool, one)
-        return Answer(tokens=tokens)
+        made = await register(command)
+        self._credentials += [device.credential for device in made]
+        return Answer(tokens=[device.token for device in made])
 
     async def _connect(self, command: Connect) -> Answer:
         host, port = address_of(command.devices)
         have = len(self._devices)
         waiting = self._credentials[have : have + command.count]
         received = self._on_copy if command.counting else self._on_message
+        begun = time.monotonic()
 
         def device(credential: str, done: asyncio.Future[None]) -> LeanDevice:
             return LeanDevice(credential, host, received, done)
 
-        return await self._open(waiting, (host, port), command, device)
-
-    async def _dial(self, command: Dial) -> Answer:
-        have = len(self._devices)
-        waiting = [f"client-{number}" for number in range(have, have + command.count)]
-
-        def client(name: str, done: asyncio.Future[None]) -> LeanClient:
-            return LeanClient(name, command.topic, self._on_copy, done)
-
-        return await self._open(waiting, address_of(command.broker), command, client)
-
-    async def _open(
-        self,
-        waiting: list[str],
-        target: tuple[str, int],
-        command: Connect | Dial,
-        make: Callable[[str, asyncio.Future[None]], LeanDevice | LeanClient],
-    ) -> Answer:
-        """Connect one for each name in `waiting`."""
-        loop = asyncio.get_running_loop()
-        begun = time.monotonic()
-        refused = 0
-
-        async def one(_slot: int) -> None:
-            nonlocal refused
-            name = waiting.pop()
-            last: ConnectionError | None = None
-            for _attempt in range(_TRIES):
-                done = loop.create_future()
-                device = make(name, done)
-                try:
-                    opened = await open_socket(command.source, target)
-                    await loop.create_connection(lambda: device, sock=opened)  # noqa: B023 - used at once
-                    await done
-                except ConnectionError as error:
-                    refused += 1
-                    last = error
-                    await asyncio.sleep(0.2)
-                    continue
-                self._devices.append(device)
-                return
-            raise ConnectionError(f"no session after {_TRIES} tries: {last}")
-
-        await each_of(len(waiting), range(command.at_once), one)
+        made, refused = await open_each(
+            waiting, (host, port), command.source, command.at_once, device
+        )
+        self._devices += made
         return Answer(seconds=time.monotonic() - begun, refused=refused)
 
     async def _gather(self, command: Gather) -> Answer:
@@ -261,6 +199,28 @@ class Fleet:
             self._enough.set()
 
 
+async def register(command: Register) -> list[Registered]:
+    """Register devices.
+
+    Raises:
+        ConnectionError: one was refused (in an ExceptionGroup).
+    """
+    path = f"/v1/projects/{command.project}/devices"
+    body = b'{"platform":"python"}'
+    request = encode_request("POST", command.api, path, body, X_Client_Key=command.client_key)
+    made: list[Registered] = []
+
+    async def one(connection: HttpConnection) -> None:
+        answer = await connection.request(request)
+        if answer.status != 201:  # noqa: PLR2004 - Created
+            raise ConnectionError(f"register: {answer.status} {answer.body[:300]!r}")
+        made.append(msgspec.json.decode(answer.body, type=Registered))
+
+    async with http_pool(command.api, command.at_once) as pool:
+        await each_of(command.count, pool, one)
+    return made
+
+
 @contextlib.asynccontextmanager
 async def http_pool(base_url: str, size: int) -> AsyncIterator[list[HttpConnection]]:
     """Open `size` keep-alive connections, and close them in the end."""
@@ -287,6 +247,57 @@ async def each_of(
     async with asyncio.TaskGroup() as group:
         for slot in slots:
             group.create_task(work(slot))
+
+
+async def open_each(
+    names: Sequence[str],
+    target: tuple[str, int],
+    source: str,
+    at_once: int,
+    make: Callable[[str, asyncio.Future[None]], Opened],
+) -> tuple[list[Opened], int]:
+    """Connect a device for each name, `at_once` at a time, each as often as it takes.
+
+    Args:
+        names: of the devices.
+        target: the host and the port.
+        source: the address that they connect from; any where it is empty.
+        at_once: how many are on their way at the same time.
+        make: makes the protocol of one, which settles its future when it is served.
+
+    Returns:
+        The devices, and how many handshakes had to be tried again.
+
+    Raises:
+        ConnectionError: one was refused too often (in an ExceptionGroup).
+    """
+    loop = asyncio.get_running_loop()
+    waiting = list(names)
+    made: list[Opened] = []
+    refused = 0
+
+    async def one(_slot: int) -> None:
+        nonlocal refused
+        name = waiting.pop()
+        last: ConnectionError | None = None
+        for _attempt in range(_TRIES):
+            done = loop.create_future()
+            device = make(name, done)
+            try:
+                opened = await open_socket(source, target)
+                await loop.create_connection(lambda: device, sock=opened)  # noqa: B023 - used at once
+                await done
+            except ConnectionError as error:
+                refused += 1
+                last = error
+                await asyncio.sleep(0.2)
+                continue
+            made.append(device)
+            return
+        raise ConnectionError(f"no session after {_TRIES} tries: {last}")
+
+    await each_of(len(waiting), range(at_once), one)
+    return made, refused
 
 
 async def open_socket(source: str, target: tuple[str, int]) -> socket.socket:

@@ -16,8 +16,9 @@ from loadtest.fleet import each_of
 from loadtest.gateway import Gateway, create_project, serve
 from loadtest.processes import CpuMeter
 from loadtest.publishers import Publisher
-from loadtest.recorder import Figure, medians
+from loadtest.recorder import Figure
 from loadtest.senders import Account
+from loadtest.turns import cpu_figure, in_turns, ratio_figure, total
 
 _PROJECT: Final = "bench"
 _FLAGS: Final = {"shards": 1, "apis": 1, "workers": 1}
@@ -41,43 +42,24 @@ class Loaded(msgspec.Struct):
 
 async def publish_ratio(scale: Scale, say: Say) -> list[Figure]:
     """Publish to many that are away and to ten, in turns: CPU of all processes, the ratio."""
-    ratios: list[float] = []
-    spent: dict[str, list[dict[str, float]]] = {"many-0": [], "few-0": []}
+    topics = {"few-0": _FEW, "many-0": scale.away}
     async with _gateway() as (gateway, account):
-        for prefix, devices in (("many-", scale.away), ("few-", _FEW)):
-            loaded = await _preload(gateway, account, devices, 1, 1, prefix)
+        for topic, devices in topics.items():
+            loaded = await _preload(gateway, account, devices, 1, 1, topic.removesuffix("0"))
             taken = (loaded.subscribed - loaded.before) / 2**20
-            say(f"{devices} devices subscribe to {prefix}0: {taken:.0f} MiB")
-        for run in range(scale.publish_rounds + 1):
-            this: dict[str, float] = {}
-            for topic in sorted(spent, reverse=run % 2 == 0):
-                parts = await _publish(gateway, account, topic, scale.publishes)
-                this[topic] = sum(parts.values())
-                if run > 0:  # the first one warms up
-                    spent[topic].append(parts)
-            ratio = this["many-0"] / this["few-0"]
-            say(f"{this['many-0']:.0f} µs, {this['few-0']:.0f} µs: {ratio:.2f}")
-            if run > 0:
-                ratios.append(ratio)
+            say(f"{devices} devices subscribe to {topic}: {taken:.0f} MiB")
+        spent = await in_turns(
+            list(topics),
+            scale.publish_rounds,
+            lambda topic: _publish(gateway, account, topic, scale.publishes),
+            lambda this: say(", ".join(f"{key} {total(run):.0f} µs" for key, run in this.items())),
+        )
     note = f"{scale.publishes} messages a round, one a request, in turns"
+    ratio = f"publish to {scale.away} that are away, of the CPU of {_FEW}"
     return [
-        Figure(
-            name=f"publish to {scale.away} that are away, of the CPU of {_FEW}",
-            unit="times",
-            runs=tuple(ratios),
-            target=1.2,
-            note=note,
-        ),
-        *(
-            Figure(
-                name=f"CPU per publish to {number} that are away",
-                unit="µs",
-                runs=tuple(sum(parts.values()) for parts in spent[topic]),
-                parts=medians(spent[topic]),
-                note=note,
-            )
-            for topic, number in (("many-0", scale.away), ("few-0", _FEW))
-        ),
+        ratio_figure(ratio, spent["many-0"], spent["few-0"], 1.2, note),
+        cpu_figure(f"CPU per publish to {scale.away} that are away", spent["many-0"], note),
+        cpu_figure(f"CPU per publish to {_FEW} that are away", spent["few-0"], note),
     ]
 
 

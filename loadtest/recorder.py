@@ -73,16 +73,16 @@ def table(figures: Sequence[Figure]) -> str:
     """Write the figures as a Markdown table."""
     rows = [("what", "median", "to reach", "runs", "parts", "circumstances")]
     for figure in figures:
-        bound = "" if figure.target is None else f"≤ {_number(figure.target)} {figure.unit}"
+        bound = "" if figure.target is None else f"≤ {number(figure.target)} {figure.unit}"
         if not figure.reached:
             bound += " MISSED"
         rows.append(
             (
                 figure.name,
-                f"{_number(figure.median)} {figure.unit}",
+                f"{number(figure.median)} {figure.unit}",
                 bound,
-                ", ".join(map(_number, figure.runs)),
-                ", ".join(f"{key} {_number(value)}" for key, value in figure.parts.items()),
+                ", ".join(map(number, figure.runs)),
+                ", ".join(f"{key} {number(value)}" for key, value in figure.parts.items()),
                 figure.note,
             )
         )
@@ -95,7 +95,8 @@ def table(figures: Sequence[Figure]) -> str:
     return "\n".join(lines)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Write a value with three digits."""
     if abs(value) >= 100:  # noqa: PLR2004 - three digits say enough
         return f"{value:.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"  # noqa: PLR2004 - the same

@@ -3,20 +3,20 @@
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from loadtest import mqtt
+from loadtest.beside.side import Side, beside
 from loadtest.cases import Say, Scale
-from loadtest.fleet import Close, Connect, Dial, FleetProcess, Gather, Register, fleet_process
+from loadtest.fleet import Close, Connect, FleetProcess, Gather, Register, fleet_process
 from loadtest.gateway import Gateway, create_project, serve
+from loadtest.peers import discover
 from loadtest.processes import CpuMeter, cpu_split_s
 from loadtest.publishers import Publisher, subscribe
-from loadtest.recorder import Figure, medians, percentile
+from loadtest.recorder import Figure, percentile
 from loadtest.senders import Account
+from loadtest.turns import Parts, cpu_figure, in_turns, ratio_figure
 
 PAYLOAD_BYTES: Final = 200
 _TOPIC: Final = "news"
@@ -28,34 +28,6 @@ _SETTLE_S: Final = 1.5
 """After the last ack: counts and what else is stored once a second."""
 
 Publish = Callable[[], Coroutine[object, object, None]]
-
-
-class Side(msgspec.Struct):
-    """One of two servers that are measured in turn."""
-
-    fleets: list[FleetProcess]
-    per_fleet: int
-    publish: Publish
-    """Publishes a burst."""
-    pids: dict[str, list[int]]
-    burst: int = 1
-    """Messages at once."""
-
-    async def round(self, bursts: int) -> tuple[dict[str, float], float]:
-        """Publish one burst after another, each when all have acked the one before.
-
-        Gives the CPU µs of each role per delivery, and the deliveries a second.
-        """
-        per_fleet = self.per_fleet * self.burst
-        meter = CpuMeter(self.pids)
-        begun = asyncio.get_running_loop().time()
-        for _ in range(bursts):
-            await fan_out(self.fleets, per_fleet, self.publish)
-        seconds = asyncio.get_running_loop().time() - begun
-        await asyncio.sleep(_SETTLE_S)
-        deliveries = bursts * per_fleet * len(self.fleets)
-        spent = {role: 1e6 * value / deliveries for role, value in meter.spent_s().items()}
-        return spent, deliveries / seconds
 
 
 async def fan_out(
@@ -95,69 +67,44 @@ async def topic_burst(scale: Scale, say: Say) -> list[Figure]:
 async def _beside_mosquitto(
     runs: int, count: int, burst: int, bursts: int, note: str, say: Say
 ) -> list[Figure]:
-    """Measure both sides in turns, with `count` devices each."""
+    """Measure both sides in turns, with `count` devices each.
+
+    Raises:
+        FileNotFoundError: there is no mosquitto.
+    """
     what = "topic delivery with ack" if burst == 1 else f"delivery of {burst} at once"
-    ours: list[dict[str, float]] = []
-    theirs: list[float] = []
+    peers = discover()
+    if missing := peers["mosquitto"].missing():
+        raise FileNotFoundError(f"mosquitto: {missing}")
     async with contextlib.AsyncExitStack() as stack:
-        broker = await stack.enter_async_context(mqtt.mosquitto())
-        sides = {
-            "mosquitto": await stack.enter_async_context(_mosquitto_side(broker, count, burst)),
-            "pushwire": await stack.enter_async_context(_pushwire_side(count, burst)),
-        }
-        for run in range(runs + 1):
-            spent: dict[str, dict[str, float]] = {}
-            for name in sorted(sides, reverse=run % 2 == 0):
-                spent[name], rate = await sides[name].round(bursts)
-                parts = ", ".join(f"{role} {value:.1f}" for role, value in spent[name].items())
-                say(f"{name}: {rate:.0f} deliveries/s, µs each: {parts}")
-            if run > 0:  # the first one warms up
-                ours.append(spent["pushwire"])
-                theirs.append(spent["mosquitto"]["broker"])
-    ratios = [run["shard"] / other for run, other in zip(ours, theirs, strict=True)]
-    shard = tuple(run["shard"] for run in ours)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pushwire-bench-")))
+        sides: dict[str, Side] = {}
+        for number, name in enumerate(("mosquitto", "pushwire")):
+            source = f"127.0.0.{3 + number}"
+            sides[name] = await stack.enter_async_context(beside(peers[name], folder, source))
+            await sides[name].connect(count)
+        measured = await in_turns(
+            list(sides),
+            runs,
+            lambda name: sides[name].fan_out(bursts, burst, PAYLOAD_BYTES),
+            lambda this: _tell(say, this),
+        )
+        version = sides["mosquitto"].server.version
+    theirs, ours = measured["mosquitto"], measured["pushwire"]
+    shard = [{"shard": run["shard"]} for run in ours]
+    name = f"shard CPU per {what}"
+    how = f"mosquitto {version}, QoS 1, sessions that persist; in turns"
     return [
-        Figure(
-            name=f"shard CPU per {what}, of mosquitto's",
-            unit="times",
-            runs=tuple(ratios),
-            target=1.0,
-            note=f"mosquitto {broker.version}, QoS 1, sessions that persist; in turns",
-        ),
-        Figure(name=f"shard CPU per {what}", unit="µs", runs=shard, note=note),
-        Figure(
-            name=f"CPU of all processes per {what}",
-            unit="µs",
-            runs=tuple(sum(run.values()) for run in ours),
-            parts=medians(ours),
-            note=note,
-        ),
-        Figure(name=f"mosquitto's CPU per {what}", unit="µs", runs=tuple(theirs), note=note),
+        ratio_figure(f"{name}, of mosquitto's", shard, theirs, 1.0, how),
+        cpu_figure(name, shard, note),
+        cpu_figure(f"CPU of all processes per {what}", ours, note),
+        cpu_figure(f"mosquitto's CPU per {what}", theirs, note),
     ]
 
 
-@contextlib.asynccontextmanager
-async def _mosquitto_side(broker: mqtt.Broker, count: int, burst: int) -> AsyncIterator[Side]:
-    async with fleet_process() as fleet, mqtt.publisher(broker) as publisher:
-        await fleet.ask(Dial(broker.url, _TOPIC, count, source="127.0.0.3"))
-
-        async def publish() -> None:
-            await publisher.publish(_TOPIC, b"x" * PAYLOAD_BYTES, burst)
-
-        yield Side([fleet], count, publish, {"broker": [broker.pid]}, burst)
-
-
-@contextlib.asynccontextmanager
-async def _pushwire_side(count: int, burst: int) -> AsyncIterator[Side]:
-    async with subscribed(1, 1, count) as (gateway, fleets, publisher):
-
-        async def publish() -> None:
-            if burst == 1:
-                await publisher.publish(_TOPIC)
-            else:
-                await publisher.publish_batch(_TOPIC, burst)
-
-        yield Side(fleets, count, publish, gateway.pids(), burst)
+def _tell(say: Say, this: Mapping[str, Parts]) -> None:
+    for name, parts in this.items():
+        say(f"{name}: µs each: " + ", ".join(f"{key} {value:.1f}" for key, value in parts.items()))
 
 
 async def fan_outs(scale: Scale, say: Say) -> list[Figure]:
@@ -203,8 +150,6 @@ async def fan_outs(scale: Scale, say: Say) -> list[Figure]:
 async def attaches(scale: Scale, say: Say) -> list[Figure]:
     """Connect devices with twenty topics of which nothing is new, and with none, in turns."""
     count = scale.attaches
-    spent: dict[str, list[dict[str, float]]] = {"topics": [], "none": []}
-    ratios: list[float] = []
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pushwire-bench-"))
         flags = {"shards": 1, "apis": 1, "workers": 1}
@@ -212,40 +157,25 @@ async def attaches(scale: Scale, say: Say) -> list[Figure]:
         project = await create_project(gateway.data_dir, _PROJECT)
         account = Account(gateway.api, project.project, project.api_key)
         command = Register(gateway.api, project.project, project.client_key, count)
-        fleets = {name: await stack.enter_async_context(fleet_process()) for name in spent}
+        fleets = {
+            name: await stack.enter_async_context(fleet_process()) for name in ("none", "topics")
+        }
         for name, fleet in fleets.items():
             tokens = (await fleet.ask(command)).tokens
             if name == "topics":
                 await _subscribe_each(account, tokens)
-        for run in range(scale.attach_rounds + 1):
-            this: dict[str, float] = {}
-            for name in sorted(fleets, reverse=run % 2 == 0):
-                parts = await _attach(gateway, fleets[name], count)
-                this[name] = sum(parts.values())
-                if run > 0:  # the first one warms up
-                    spent[name].append(parts)
-            say(f"{this['topics']:.0f} µs with topics, {this['none']:.0f} µs without")
-            if run > 0:
-                ratios.append(this["topics"] / this["none"])
+        spent = await in_turns(
+            list(fleets),
+            scale.attach_rounds,
+            lambda name: _attach(gateway, fleets[name], count),
+            lambda this: _tell(say, this),
+        )
     note = f"{count} devices at once, 1 shard, in turns"
+    ratio = f"CPU per attach with {_EACH} topics, of that with none"
     return [
-        Figure(
-            name=f"CPU per attach with {_EACH} topics, of that with none",
-            unit="times",
-            runs=tuple(ratios),
-            target=1.5,
-            note=note,
-        ),
-        *(
-            Figure(
-                name=f"CPU per attach with {number} topics",
-                unit="µs",
-                runs=tuple(sum(parts.values()) for parts in spent[name]),
-                parts=medians(spent[name]),
-                note=note,
-            )
-            for name, number in (("topics", _EACH), ("none", 0))
-        ),
+        ratio_figure(ratio, spent["topics"], spent["none"], 1.5, note),
+        cpu_figure(f"CPU per attach with {_EACH} topics", spent["topics"], note),
+        cpu_figure("CPU per attach with 0 topics", spent["none"], note),
     ]
 
 

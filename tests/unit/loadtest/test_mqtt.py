@@ -1,13 +1,24 @@
 """The MQTT clients of the load generator speak MQTT 3.1.1, as a broker reads it."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
 
-from loadtest.fleet import Dial, Gather, fleet_process
-from loadtest.mqtt import LeanClient, connect_packet, packet, publish_packet, split_packets
+from loadtest.mqtt import (
+    LeanClient,
+    connect_packet,
+    packet,
+    publish_packet,
+    publisher,
+    split_packets,
+)
+from loadtest.peer import Received
+from tests.unit.loadtest.scripted import Script, scripted
 
 LONG = b"x" * 200
+SUBSCRIBE = b"\x82\x0d\x00\x01\x00\x01t\x01\x00\x04u/me\x01"
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 16_383, 16_384])
@@ -33,42 +44,70 @@ async def test_clients_subscribe_and_ack_every_message() -> None:
     """The broker here sends two messages in one chunk to whoever subscribes."""
     acks: list[bytes] = []
     wanted: list[bytes] = []
+    received: list[bytes] = []
 
     async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readexactly(len(connect_packet("client-0")))
+        await reader.readexactly(len(connect_packet("me")))
         writer.write(b"\x20\x02\x00\x00")
-        wanted.append(await reader.readexactly(len(b"\x82\x06\x00\x01\x00\x01t\x01")))
-        messages = publish_packet("t", 1, LONG) + publish_packet("t", 2, LONG)
-        writer.write(b"\x90\x03\x00\x01\x01" + messages)
+        wanted.append(await reader.readexactly(len(SUBSCRIBE)))
+        messages = publish_packet("t", 1, LONG) + publish_packet("u/me", 2, b"short")
+        writer.write(b"\x90\x04\x00\x01\x01\x01" + messages)
         acks.append(await reader.readexactly(8))
-        writer.close()
-        await writer.wait_closed()
 
-    server = await asyncio.start_server(broker, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, fleet_process() as fleet:
-        await fleet.ask(Dial(f"mqtt://127.0.0.1:{port}", "t", 3, source="127.0.0.5"))
-        answer = await fleet.ask(Gather(6, timeout_s=10))
-    assert answer.received == 6
-    assert 0 < answer.first_ns <= answer.last_ns
-    assert wanted == [b"\x82\x06\x00\x01\x00\x01t\x01"] * 3
-    assert acks == [b"\x40\x02\x00\x01\x40\x02\x00\x02"] * 3
+    async with connected(broker, received.append) as done:
+        await done
+    assert wanted == [SUBSCRIBE]
+    assert acks == [b"\x40\x02\x00\x01\x40\x02\x00\x02"]
+    assert received == [LONG, b"short"]
 
 
-async def test_a_broker_that_refuses_is_an_error() -> None:
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        (b"\x20\x02\x00\x05", "refused: 0x20"),
+        (b"\x20\x02\x00\x00\x90\x04\x00\x01\x01\x80", "refused: 0x90"),
+        (b"", "closed the connection"),
+    ],
+)
+async def test_a_broker_that_refuses_is_an_error(answers: bytes, reason: str) -> None:
     async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
-        writer.write(b"\x20\x02\x00\x05")
-        writer.close()
-        await writer.wait_closed()
+        writer.write(answers)
 
-    loop = asyncio.get_running_loop()
-    server = await asyncio.start_server(broker, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    done: asyncio.Future[None] = loop.create_future()
-    client = LeanClient("client-0", "t", lambda _client, _frame: None, done)
-    async with server:
-        await loop.create_connection(lambda: client, "127.0.0.1", port)
-        with pytest.raises(ConnectionError, match="refused: 0x20"):
+    async with connected(broker, lambda _payload: None) as done:
+        with pytest.raises(ConnectionError, match=reason):
             await done
-        client.close()
+
+
+async def test_what_is_published_is_there_when_all_of_it_is_acked() -> None:
+    answered: list[int] = []
+
+    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(connect_packet("publisher")))
+        writer.write(b"\x20\x02\x00\x00")
+        two = publish_packet("t", 1, b"a") + publish_packet("u", 2, b"b")
+        assert await reader.readexactly(len(two)) == two
+        for number in (2, 1):
+            answered.append(number)
+            writer.write(b"\x40\x02\x00" + bytes((number,)))
+        await reader.read()
+
+    async with scripted(broker) as target, publisher(target) as opened:
+        await opened.publish([("t", b"a"), ("u", b"b")])
+        assert answered == [2, 1]
+
+
+@contextlib.asynccontextmanager
+async def connected(broker: Script, received: Received) -> AsyncIterator[asyncio.Future[None]]:
+    """Connect a client to a broker; gives the future that it settles."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    client = LeanClient("me", ("t", "u/me"), received, done)
+    transport: asyncio.BaseTransport | None = None
+    try:
+        async with scripted(broker) as target:
+            transport, _ = await loop.create_connection(lambda: client, *target)
+            yield done
+    finally:
+        if transport is not None:
+            transport.close()
