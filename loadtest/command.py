@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +12,7 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
+from loadtest.descriptors import allow_descriptors
 from loadtest.report.page import page
 from loadtest.run.ground import Ground, check, own_gateway
 from loadtest.run.leader import Leader, Screen
@@ -195,17 +195,13 @@ def _raise_descriptors(spec: Spec, shards: int) -> None:
     Raises:
         OutOfReachError: the hard limit is too low.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     each = -(-spec.devices // min(spec.processes, spec.devices))
     needed = max(each, -(-spec.devices // shards) if shards else 0) + _SPARE_DESCRIPTORS
-    if hard != resource.RLIM_INFINITY and needed > hard:
+    if limit := allow_descriptors(needed):
         raise OutOfReachError(
             f"{spec.devices} devices need {needed} file descriptors in one process; the limit is "
-            f"{hard}: raise it (ulimit -Hn), or set processes and gateway.shards higher"
+            f"{limit}: raise it (ulimit -Hn), or set processes and gateway.shards higher"
         )
-    if soft != resource.RLIM_INFINITY:
-        top = hard if hard != resource.RLIM_INFINITY else max(needed, 1_048_576)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (top, hard))
 
 
 def _stamp(result: Result) -> str:

@@ -8,6 +8,7 @@ import datetime as dt
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import uvloop
@@ -15,11 +16,16 @@ from rich.console import Console
 
 from loadtest.beside.bench import QUICK, Result, Scale, measure
 from loadtest.beside.page import figures_table, guarantees_table
+from loadtest.descriptors import allow_descriptors
 from loadtest.machine import machine, versions
 from loadtest.peers import discover
 
-_WIDTH = 140
+_WIDTH: Final = 140
 """Columns where the output is no terminal."""
+_MOST_DEVICES: Final = 15_000
+"""nginx is set up for no more, and one address has not many more ports."""
+_SPARE_DESCRIPTORS: Final = 500
+"""Of a process, besides one for each device."""
 
 
 class Record(msgspec.Struct):
@@ -45,11 +51,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join(peers)}")
     scale = QUICK if options.quick else Scale()
     if options.devices is not None:
-        if options.devices <= scale.warm_up:
-            parser.error(f"--devices: more than {scale.warm_up}, which warm up")
+        if not scale.warm_up < options.devices <= _MOST_DEVICES:
+            parser.error(f"--devices: takes {scale.warm_up + 1} to {_MOST_DEVICES}")
         scale = msgspec.structs.replace(scale, devices=options.devices)
+    if limit := allow_descriptors(scale.devices + _SPARE_DESCRIPTORS):
+        most = limit - _SPARE_DESCRIPTORS
+        parser.error(f"--devices: at most {most}, as a process may have {limit} descriptors")
     chosen = {name: peer for name, peer in peers.items() if name in (options.peers or peers)}
-    results = uvloop.run(measure(chosen, scale, _say))
+    try:
+        results = uvloop.run(measure(chosen, scale, _say))
+    except (ConnectionError, ExceptionGroup) as error:
+        if (reasons := _reasons(error)) is None:
+            raise
+        parser.exit(1, f"not measured: {reasons}\n")
     record = Record(
         dt.datetime.now(dt.UTC).date().isoformat(), machine(), versions(), scale, results
     )
@@ -57,6 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(record)))
     return 0
+
+
+def _reasons(error: Exception) -> str | None:
+    """Say what went wrong with a server; None where it is a fault of the measurement."""
+    if not isinstance(error, ExceptionGroup):
+        return str(error) if isinstance(error, ConnectionError) else None
+    told = [_reasons(one) for one in error.exceptions]
+    return None if None in told else "; ".join(filter(None, told))
 
 
 def _show(record: Record) -> None:

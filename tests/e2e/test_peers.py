@@ -101,7 +101,8 @@ async def test_quick_run_puts_every_figure_in_the_table_and_the_record(tmp_path:
     ("words", "reason"),
     [
         (["nonsense"], "no such peer: nonsense; there are mosquitto, nats, nchan, pushwire"),
-        (["--devices", "100"], "--devices: more than 100, which warm up"),
+        (["--devices", "100"], "--devices: takes 101 to 15000"),
+        (["--devices", "15001"], "--devices: takes 101 to 15000"),
     ],
 )
 def test_bad_usage_is_refused(
