@@ -9,7 +9,7 @@ from typing import Final
 
 from router.model.ids import DeviceId, MessageId
 from router.policy.admission import Admission, admission
-from router.store.walks import Walks
+from router.store.walks import Place, Walk, Walks
 
 _WINDOWS: Final = 16
 """In one go; then other timers have their turn."""
@@ -40,22 +40,39 @@ class BridgeWalks:
             await self._walks.forget(message)
             return
         wanted = admission(walk.selection)
-        at, _, cursor = walk.place.partition("|")
-        left = [one for one in await self._walks.partitions(walk) if one >= at]
-        if left and left[0] != at:
-            cursor = ""
+        at = walk.place
+        left = [one for one in await self._walks.partitions(walk) if one >= at.partition]
         waiting = 0
         for _ in range(_WINDOWS):
             if not left or waiting > _MOST_WAITING:
                 break
-            cursor, devices = await self._walks.members(walk, left[0], cursor)
+            if at.partition != left[0]:
+                at = Place(left[0])
+            cursor, devices = await self._walks.members(walk, at)
             chosen = devices if wanted is None else await self._admitted(wanted, devices)
-            waiting = await self._walks.put(walk, left[0], chosen, now_ms)
-            if not cursor:
+            waiting = await self._walks.put(walk, at.partition, chosen, now_ms)
+            following = await self._following(walk, at, cursor)
+            if following is None:
                 left.pop(0)
-        await self._walks.note(message, f"{left[0]}|{cursor}" if left else "")
+            else:
+                at = following
+        await self._walks.note(message, at if at.partition in left else Place(*left[:1]))
         if waiting > _MOST_WAITING:
             await self._walks.pause(message, now_ms + _PAUSE_MS)
+
+    async def _following(self, walk: Walk, at: Place, cursor: str) -> Place | None:
+        """Give where to go on in a partition; None where all of it was walked over.
+
+        A cursor is good within one run of its server: after a restart, or on a replica that took
+        over, it would leave devices out. So a partition of several windows is done when the run is
+        the same at its end as it was at its beginning, and begun anew otherwise.
+        """
+        if cursor and at.run:
+            return at._replace(cursor=cursor)
+        if not cursor and not at.cursor:
+            return None
+        run = await self._walks.run(walk, at.partition)
+        return None if run == at.run else Place(at.partition, "", run)
 
     async def reach(self, subject: str, now_ms: int) -> None:
         """Tell topics that a bridge reaches one of their subscribers.

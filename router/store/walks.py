@@ -35,6 +35,16 @@ _FLAG_MS: Final = 400 * 86_400_000
 _TOPIC: Final = "t:"
 
 
+class Place(NamedTuple):
+    """How far a walk has come; empty at its beginning and behind its end."""
+
+    partition: str = ""
+    cursor: str = ""
+    """Of SSCAN; empty at the beginning of the partition."""
+    run: str = ""
+    """Of the server that gave the cursor; empty where one window may be all."""
+
+
 class Walk(NamedTuple):
     """A message whose devices are to be walked over; times in epoch milliseconds."""
 
@@ -47,8 +57,7 @@ class Walk(NamedTuple):
     policy: str
     receipts: str
     selection: str
-    place: str
-    """How far it has come: `<partition>|<cursor>`, empty at its beginning."""
+    place: Place
 
 
 class Walker(NamedTuple):
@@ -86,7 +95,7 @@ class Walks:
         topic = TopicName(target.removeprefix(TOPIC_MARK))
         return Walk(
             *(message, ProjectId(project), topic, int(seq), began_ms, ends_ms),
-            *(policy, receipts, selection, place),
+            *(policy, receipts, selection, Place(*place.split("|"))),
         )
 
     async def partitions(self, walk: Walk) -> list[Partition]:
@@ -98,15 +107,18 @@ class Walks:
         ]
         return [partition for partition, count in asked if await count]
 
-    async def members(
-        self, walk: Walk, partition: Partition, cursor: str
-    ) -> tuple[str, list[DeviceId]]:
+    async def members(self, walk: Walk, at: Place) -> tuple[str, list[DeviceId]]:
         """Read about a window of devices; an empty cursor says that these were the last."""
-        key = keys.bridged(partition, walk.project, walk.topic)
-        reply = await self._store.batch.call("SSCAN", key, cursor or "0", "COUNT", WINDOW)
+        key = keys.bridged(Partition(at.partition), walk.project, walk.topic)
+        reply = await self._store.batch.call("SSCAN", key, at.cursor or "0", "COUNT", WINDOW)
         following, found = fields(reply)
         after = text(following)
         return "" if after == "0" else after, [DeviceId(text(one)) for one in fields(found)]
+
+    async def run(self, walk: Walk, partition: str) -> str:
+        """Name the run of the server that holds a partition."""
+        key = keys.bridged(Partition(partition), walk.project, walk.topic)
+        return text(await self._store.batch.fcall(self._function("walk_run"), (key,), ()))
 
     async def describe(
         self, devices: Sequence[DeviceId], topics: Sequence[TopicName]
@@ -137,18 +149,18 @@ class Walks:
         return found
 
     async def put(
-        self, walk: Walk, partition: Partition, devices: Sequence[DeviceId], now_ms: int
+        self, walk: Walk, partition: str, devices: Sequence[DeviceId], now_ms: int
     ) -> int:
         """Make a job for each device that waits for the message and has a bridge.
 
         Returns:
             How many jobs wait in the queue of one of these bridges.
         """
-        waiting = 0
+        owner, waiting = Partition(partition), 0
         for start in range(0, len(devices), WINDOW):
             reply = await self._store.batch.fcall(
                 self._function("walk_put"),
-                (keys.timers(partition), keys.walk_mark(partition, walk.message)),
+                (keys.timers(owner), keys.walk_mark(owner, walk.message)),
                 (
                     walk.message,
                     walk.project,
@@ -174,12 +186,12 @@ class Walks:
             (f"{WALK}:{message}", until_ms),
         )
 
-    async def note(self, message: MessageId, place: str) -> None:
+    async def note(self, message: MessageId, place: Place) -> None:
         """Note how far a walk has come, where its message is still known."""
         await self._store.batch.fcall(
             self._function("walk_note"),
             (keys.message(message), keys.timers(partition_of_message(message))),
-            (message, place),
+            (message, "|".join(place) if place.partition else ""),
         )
 
     async def reach(self, device: DeviceId) -> None:
