@@ -45,17 +45,13 @@ from router.model.errors import FieldViolation
 from router.model.ids import DeviceId, MessageId
 from router.model.message import Priority
 from router.model.push import Push, push_uuid
+from router.policy.apns_token import token_times
 from router.policy.bridge_fields import COMMON, common_faults, parsed, refuse
 from router.policy.es256 import private_key, signed
 
 MAX_BYTES: Final = 4096
 MAX_VOIP_BYTES: Final = 5120
 MAX_COLLAPSE_BYTES: Final = 64
-TOKEN_S: Final = 1800
-"""A new token this often: Apple takes one for an hour, and a new one every 20 minutes at most."""
-_SKEW_S: Final = 60
-"""How far our clock may be ahead of Apple's: a token is dated back by this at least."""
-_HOUR_S: Final = 3600
 _PRODUCTION: Final = "https://api.push.apple.com"
 _SANDBOX: Final = "https://api.sandbox.push.apple.com"
 
@@ -236,11 +232,10 @@ class Apns(Bridge[ApnsCredentials, ApnsAddress, ApnsContent]):
         key = private_key(credentials.key)
         if key is None:
             raise ValueError("The key was checked when it was set up")
-        issued_s = (now_ms // 1000 - _SKEW_S) // TOKEN_S * TOKEN_S
-        claims: dict[str, str | int] = {"iss": credentials.team_id, "iat": issued_s}
+        times = token_times(now_ms)
+        claims: dict[str, str | int] = {"iss": credentials.team_id, "iat": times.issued_s}
         token = signed(claims, key, {"kid": credentials.key_id})
-        renew_ms = (issued_s + _SKEW_S + TOKEN_S) * 1000
-        return Authorization(f"bearer {token}", renew_ms, renew_ms, (issued_s + _HOUR_S) * 1000)
+        return Authorization(f"bearer {token}", times.next_ms, times.renew_ms, times.ends_ms)
 
     @override
     def content(self, push: Push) -> ApnsContent | TooLarge | Unsendable:

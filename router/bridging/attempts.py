@@ -33,12 +33,7 @@ from router.bridging.health import Audience
 from router.bridging.letters import REJECTED
 from router.bridging.pools import Account
 from router.bridging.results import Result
-from router.bridging.transport import (
-    ForbiddenError,
-    SilentError,
-    TransportError,
-    UnreachableError,
-)
+from router.bridging.transport import ForbiddenError, TransportError
 from router.model.errors import PushError
 from router.model.push import Push
 from router.policy import bridge_part
@@ -175,10 +170,9 @@ class Attempts:
             answer = await parts.pools.send(bridge, tried.place.account, tried.credentials, request)
         except ForbiddenError as error:
             return BadAddress(str(error))
-        except (UnreachableError, SilentError) as error:
-            return RetryAfter(str(error), 0.0, Scope.AUDIENCE)
         except TransportError as error:
-            return RetryAfter(str(error))
+            # Whatever cuts all connections is an outage too: it must not use up the tries of all.
+            return RetryAfter(str(error), 0.0, Scope.AUDIENCE)
         ended_ms = self._now()
         parts.metrics.bridge_seconds.labels(bridge.name).observe(max(0, ended_ms - now_ms) / 1000)
         return bridge.read(answer, ended_ms)
