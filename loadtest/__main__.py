@@ -17,8 +17,10 @@ from pathlib import Path
 
 from loadtest import catalog
 from loadtest.command import Given, OutOfReachError, Wanted, carry_out
+from loadtest.report.chart import Chart
 from loadtest.report.compare import compare
-from loadtest.report.page import page
+from loadtest.report.page import charts, page
+from loadtest.report.svg import svg
 from loadtest.run.ground import GroundError
 from loadtest.run.member import MemberError
 from loadtest.run.result import read
@@ -78,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     reporting = words.add_parser("report", help="make the HTML report of a result anew")
     reporting.add_argument("result", type=Path, metavar="A.json")
     reporting.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: A.html")
+    reporting.add_argument(
+        "--svg", type=Path, metavar="FILE", help="write charts as one SVG file instead"
+    )
+    reporting.add_argument(
+        "--charts", metavar="TITLE,…", help="which, by the beginnings of their titles"
+    )
     reporting.set_defaults(act=_report)
     return parser
 
@@ -159,10 +167,26 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    if options.svg:
+        options.svg.write_text(svg(_chosen(charts(read(options.result)), options.charts or "")))
+        sys.stdout.write(f"{options.svg}\n")
+        return 0
     output = options.output or options.result.with_suffix(".html")
     output.write_text(page(read(options.result)))
     sys.stdout.write(f"{output}\n")
     return 0
+
+
+def _chosen(found: Sequence[Chart], wanted: str) -> list[Chart]:
+    """Give the charts whose titles begin as is wanted, in that order; all where nothing is."""
+    chosen: list[Chart] = []
+    for beginning in wanted.split(","):
+        fitting = [one for one in found if one.title.lower().startswith(beginning.strip().lower())]
+        if not fitting:
+            titles = ", ".join(one.title for one in found)
+            raise SpecError(f"no chart {beginning!r}: there are {titles}")
+        chosen += fitting
+    return chosen
 
 
 if __name__ == "__main__":

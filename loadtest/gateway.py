@@ -24,7 +24,9 @@ _LIFTED: Final = {
 }
 """Limits protect a server from what a measurement does."""
 _START_S: Final = 60.0
-_STOP_S: Final = 30.0
+_EACH_S: Final = 3.0
+"""More for each process, on a machine that has other things to do."""
+_STOP_S: Final = 60.0
 
 
 class Project(msgspec.Struct):
@@ -96,7 +98,8 @@ async def serve(
             executable(), "serve", *words, stdout=asyncio.subprocess.PIPE, stderr=log
         )
     try:
-        urls = await _ready(process, log_path)
+        roles = (int(str((flags or {}).get(name, 1))) for name in ("apis", "shards", "workers"))
+        urls = await _ready(process, log_path, _START_S + _EACH_S * sum(roles))
         yield Gateway(urls["api"], urls["devices"], urls["ops"], process.pid, data_dir)
     finally:
         await _stop(process)
@@ -121,11 +124,13 @@ async def create_project(data_dir: Path, name: str, *, store_url: str = "") -> P
     return msgspec.json.decode(printed, type=Project)
 
 
-async def _ready(process: asyncio.subprocess.Process, log_path: Path) -> dict[str, str]:
+async def _ready(
+    process: asyncio.subprocess.Process, log_path: Path, start_s: float
+) -> dict[str, str]:
     if process.stdout is None:
         raise ConnectionError("no standard output")
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_START_S):
+        async with asyncio.timeout(start_s):
             while line := await process.stdout.readline():
                 words = line.decode().split()
                 if words[:1] == ["ready"]:

@@ -32,6 +32,8 @@ from router.telemetry.metrics import SupervisorMetrics
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("supervisor")
 
+_STARTING: Final = 8
+"""Processes that start at once."""
 STOP_DEADLINES: Final = 4
 """Roles stop in two steps, then the store: so many single deadlines are enough for all."""
 
@@ -57,7 +59,7 @@ class Supervisor:
         self.metrics_dir = run_dir / "metrics"
         self._registry = CollectorRegistry()
         metrics = SupervisorMetrics(self._registry)
-        watch = Watch(context.clock, metrics, self._write)
+        watch = Watch(context.clock, metrics, self._write, asyncio.Semaphore(_STARTING))
         self._restarts = metrics.restarts
         counts = (("api", settings.apis), ("shard", settings.shards), ("worker", settings.workers))
         self._roles = [

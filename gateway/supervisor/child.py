@@ -91,6 +91,8 @@ class Watch(NamedTuple):
     metrics: SupervisorMetrics
     changed: Callable[[], None]
     """Called when a process id changed."""
+    turns: asyncio.Semaphore
+    """Held from a start until the process is ready: dozens at once would all be too late."""
 
 
 class RoleProcess:
@@ -146,6 +148,33 @@ class RoleProcess:
 
     async def _live(self) -> float | None:
         """Run the process once, and give how long it served; None where it never did."""
+        async with self._watch.turns:
+            if self._stopping.is_set():
+                return None
+            process, reader = await self._start()
+            told = await _is_told_ready(reader)
+        since = 0.0
+        try:
+            if told:
+                since = self._watch.clock.monotonic()
+                self.ready.set()
+                self._watch.changed()
+                self._watch.metrics.up.labels(self.role).inc()
+            elif not await _ends_within(process, _EXIT_GRACE_S):
+                _log.error("process.not_ready", child=self.name)
+                self._kill(process)
+            code = await process.wait()
+        finally:
+            if self.ready.is_set():
+                self._watch.metrics.up.labels(self.role).dec()
+            self.ready.clear()
+        if not self._stopping.is_set():
+            _log.warning("process.ended", child=self.name, code=code)
+        forget_process(self._metrics_dir, process.pid)
+        return self._watch.clock.monotonic() - since if since else None
+
+    async def _start(self) -> tuple[asyncio.subprocess.Process, int]:
+        """Start the process; gives it, and where it tells that it is ready."""
         reader, ready_fd = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -165,25 +194,7 @@ class RoleProcess:
             os.close(ready_fd)
         self._process = process
         self.pid = process.pid
-        since = 0.0
-        try:
-            if await _is_told_ready(reader):
-                since = self._watch.clock.monotonic()
-                self.ready.set()
-                self._watch.changed()
-                self._watch.metrics.up.labels(self.role).inc()
-            elif not await _ends_within(process, _EXIT_GRACE_S):
-                _log.error("process.not_ready", child=self.name)
-                self._kill(process)
-            code = await process.wait()
-        finally:
-            if self.ready.is_set():
-                self._watch.metrics.up.labels(self.role).dec()
-            self.ready.clear()
-        if not self._stopping.is_set():
-            _log.warning("process.ended", child=self.name, code=code)
-        forget_process(self._metrics_dir, process.pid)
-        return self._watch.clock.monotonic() - since if since else None
+        return process, reader
 
     async def stop(self) -> None:
         """Let the process drain and end; kill it past the deadline."""

@@ -64,22 +64,36 @@ class _Scale:
         return round(self._start + (self._of(value) - self._low) / self._span * self._length, 1)
 
 
-def draw(chart: Chart) -> str:
-    """Write a chart as an HTML figure."""
-    values = [value for line in chart.lines for value in line.values if value is not None]
-    if not values or not chart.xs:
+def colour_of(number: int) -> str:
+    """Name the style's colour of a line."""
+    return f"c{number % _COLOURS + 1}"
+
+
+def drawing(chart: Chart) -> str:
+    """Write what is inside a chart's SVG; empty where there is nothing to draw."""
+    values = _values(chart)
+    if not values:
         return ""
     ticks = log_ticks(values) if chart.log else linear_ticks(max(values))
-    x = _Scale(chart.xs[0], chart.xs[-1], _LEFT, WIDTH - _RIGHT, log=False)
+    x = _x_scale(chart)
     y = _Scale(ticks[0], ticks[-1], HEIGHT - _BOTTOM, _TOP, log=chart.log)
     parts = [_grid(ticks, y, chart.unit), _x_axis(chart, x)]
     parts += [_mark(number, at, text, x) for number, (at, text) in enumerate(chart.marks, 1)]
     parts += [
-        _path(line, chart.xs, x, y, number % _COLOURS + 1, chart.log)
+        _path(line, chart.xs, x, y, colour_of(number), chart.log)
         for number, line in enumerate(chart.lines)
     ]
+    return "".join(parts)
+
+
+def draw(chart: Chart) -> str:
+    """Write a chart as an HTML figure."""
+    inside = drawing(chart)
+    if not inside:
+        return ""
+    x = _x_scale(chart)
     legend = "".join(
-        f'<li><i style="background:var(--c{number % _COLOURS + 1})"></i>{escape(line.name)}</li>'
+        f'<li><i style="background:var(--{colour_of(number)})"></i>{escape(line.name)}</li>'
         for number, line in enumerate(chart.lines)
     )
     note = f"<p>{escape(chart.note)}</p>" if chart.note else ""
@@ -97,9 +111,18 @@ def draw(chart: Chart) -> str:
         f"<figcaption>{escape(chart.title)}</figcaption>"
         f'<ul class="legend">{legend}</ul>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(chart.title)}">'
-        f'{"".join(parts)}<line class="cross" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/></svg>'
+        f'{inside}<line class="cross" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/></svg>'
         f'<div class="tip" hidden></div>{note}</figure>'
     )
+
+
+def _values(chart: Chart) -> list[float]:
+    found = [value for line in chart.lines for value in line.values if value is not None]
+    return found if chart.xs else []
+
+
+def _x_scale(chart: Chart) -> _Scale:
+    return _Scale(chart.xs[0], chart.xs[-1], _LEFT, WIDTH - _RIGHT, log=False)
 
 
 def linear_ticks(highest: float) -> list[float]:
@@ -203,7 +226,7 @@ def _path(
     xs: Sequence[float],
     x: _Scale,
     y: _Scale,
-    colour: int,
+    colour: str,
     log: bool,  # noqa: FBT001
 ) -> str:
     """Draw a line, broken where there is no value, and on a logarithmic scale where it is 0."""
@@ -215,4 +238,4 @@ def _path(
             continue
         steps.append(f"{pen}{x(at):g} {y(value):g}")
         pen = "L"
-    return f'<path class="line" style="stroke:var(--c{colour})" d="{"".join(steps)}"/>'
+    return f'<path class="line" style="stroke:var(--{colour})" d="{"".join(steps)}"/>'

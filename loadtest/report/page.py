@@ -10,8 +10,14 @@ import msgspec
 from loadtest.report.chart import Chart, Line, draw, number, percent
 from loadtest.run.result import Latency, Result
 from loadtest.run.spec import encode_hook
+from loadtest.run.trends import role_of
 
 _CURVE_STEPS: Final = 120
+RECONNECTS: Final = "Connections made"
+HANDSHAKES: Final = "Handshakes over time"
+CPU: Final = "CPU of the gateway's processes"
+_LINES: Final = 16
+"""So many processes have lines of their own."""
 _BACKLOG: Final = 10
 """So many messages wait for their answers at any moment of a good run."""
 _NAMES: Final = {
@@ -20,6 +26,7 @@ _NAMES: Final = {
     "answer": "answer: due until answered 200",
     "lag": "lag of the load generator: due until its request was written",
     "handshake": "handshake: connection due until welcome",
+    "roll call": "roll call: due until at the device",
 }
 
 
@@ -51,7 +58,6 @@ def charts(result: Result) -> list[Chart]:
     points, period = result.points, result.period
     xs = [point.t for point in points]
     marks = [(mark.t, mark.text) for mark in result.marks if mark.fault]
-    names = sorted({name for point in points for name in point.cpu})
 
     def over_time(title: str, unit: str, lines: Sequence[Line], *, log: bool = False) -> Chart:
         return Chart(title=title, unit=unit, xs=xs, lines=lines, log=log, marks=marks)
@@ -81,24 +87,41 @@ def charts(result: Result) -> list[Chart]:
             "Connections", "devices", [Line("connected", [point.connected for point in points])]
         ),
         over_time(
-            "CPU of the gateway's processes",
+            RECONNECTS,
+            "a second",
+            [
+                Line("connected", [point.connects / period for point in points]),
+                Line("told to wait, or failed", [point.refused / period for point in points]),
+            ],
+        ),
+        over_time(
+            HANDSHAKES,
+            "ms",
+            [
+                Line("p99", [point.handshake_p99 or None for point in points]),
+                Line("p50", [point.handshake_p50 or None for point in points]),
+            ],
+            log=True,
+        ),
+        over_time(
+            CPU,
             "% of a core",
-            [Line(name, [point.cpu.get(name) for point in points]) for name in names],
+            of_processes([point.cpu for point in points]),
         ),
         over_time(
             "Memory of the gateway's processes",
             "MiB resident",
-            [Line(name, [point.memory.get(name) for point in points]) for name in names],
+            of_processes([point.memory for point in points]),
         ),
         over_time(
             "Memory with shared pages split among their sharers",
             "MiB PSS",
-            [Line(name, [point.pss.get(name) for point in points]) for name in names],
+            of_processes([point.pss for point in points]),
         ),
         over_time(
             "Open descriptors of the gateway's processes",
             "descriptors",
-            [Line(name, [point.descriptors.get(name) for point in points]) for name in names],
+            of_processes([point.descriptors for point in points]),
         ),
     ]
     if any(point.errors or point.backlog >= _BACKLOG for point in points):
@@ -108,6 +131,23 @@ def charts(result: Result) -> list[Chart]:
         ]
         found.append(over_time("Errors and backlog of the app servers", "messages", lines))
     return found
+
+
+def of_processes(values: Sequence[Mapping[str, float]]) -> list[Line]:
+    """Give a line for each process; for each role, all of it together, where they are many."""
+    names = sorted({name for one in values for name in one})
+    if len(names) <= _LINES:
+        return [Line(name, [one.get(name) for one in values]) for name in names]
+    roles: dict[str, list[str]] = {}
+    for name in names:
+        roles.setdefault(role_of(name), []).append(name)
+    return [
+        Line(
+            f"{role} ({len(group)})" if len(group) > 1 else role,
+            [sum(one.get(name, 0) for name in group) if one else None for one in values],
+        )
+        for role, group in roles.items()
+    ]
 
 
 def curve(latencies: Mapping[str, Latency]) -> Chart:

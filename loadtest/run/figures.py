@@ -19,8 +19,8 @@ class Costs(msgspec.Struct, frozen=True):
     """Of each process of the gateway while messages were sent."""
     generating_s: float
     """CPU seconds of the load generator meanwhile."""
-    footprint_kib: float
-    """Memory of the shards for each connection; 0 where it is not known."""
+    grown_kib: Mapping[str, float]
+    """Memory for each connection by the name of a figure."""
     trends: Mapping[str, Trend]
 
 
@@ -30,7 +30,7 @@ def figures(
     """Give them by name and unit; only what could be measured."""
     found = (
         *_rates(tally, spec, phases),
-        *_cpu(tally, costs),
+        *_cpu(tally, phases, costs),
         *_memory(tally, costs),
     )
     return {name: round(value, 2) for name, value in found}
@@ -45,8 +45,12 @@ def _rates(tally: Tally, spec: Spec, phases: Mapping[str, float]) -> Iterator[tu
         yield "connects a second", spec.devices / connecting_s
 
 
-def _cpu(tally: Tally, costs: Costs) -> Iterator[tuple[str, float]]:
+def _cpu(tally: Tally, phases: Mapping[str, float], costs: Costs) -> Iterator[tuple[str, float]]:
     if not tally.delivered:
+        if at_rest_s := phases.get("sending", 0.0):
+            for role, cpu_s in sorted(_by_role(costs.cpu_s).items()):
+                yield f"CPU of the {role} at rest, % of a core", 100 * cpu_s / at_rest_s
+            yield "CPU of the simulators, % of a core", 100 * costs.generating_s / at_rest_s
         return
     each = _MICRO / tally.delivered
     yield "CPU per delivery of the load generator, µs", costs.generating_s * each
@@ -57,8 +61,7 @@ def _cpu(tally: Tally, costs: Costs) -> Iterator[tuple[str, float]]:
 
 
 def _memory(tally: Tally, costs: Costs) -> Iterator[tuple[str, float]]:
-    if costs.footprint_kib > 0:
-        yield "shard memory per connection, KiB", costs.footprint_kib
+    yield from costs.grown_kib.items()
     last = next((point for point in reversed(tally.points) if point.pss), None)
     if last is not None:
         for role, mib in sorted(_by_role(last.pss).items()):

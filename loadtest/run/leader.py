@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Final, Protocol, TypeVar
 
+import msgspec
+
 from loadtest.machine import machine, versions
 from loadtest.processes import cpu_s
 from loadtest.publishers import subscribe
 from loadtest.run.account import Reckoning, Sent, Verdict, total
 from loadtest.run.figures import Costs, figures
+from loadtest.run.footprint import Footprint
 from loadtest.run.ground import Ground, GroundError, check
 from loadtest.run.judge import Judge
 from loadtest.run.layout import Layout
@@ -28,10 +31,12 @@ from loadtest.run.protocol import (
     Load,
     Recheck,
     Reckon,
+    RollCall,
     SenderTick,
 )
 from loadtest.run.receiver import Receiver, receiving
 from loadtest.run.result import Result
+from loadtest.run.roll_call import call_all
 from loadtest.run.samples import Sampler, counters
 from loadtest.run.spec import Spec
 from loadtest.run.tally import Tally, period_of
@@ -48,6 +53,12 @@ _EXPIRY_S: Final = 2.0
 _RECHECK_S: Final = 0.5
 _RECHECKS_S: Final = 5.0
 """Between two looks at mailboxes, at first and at the most: devices ack meanwhile."""
+
+_ROLL_S: Final = 60.0
+_ROLLS_PER_S: Final = 1_000
+"""How long a roll call may take: so long, and a second for so many devices."""
+_CALLERS: Final = 8
+"""Processes that call their devices by token at once."""
 
 T = TypeVar("T")
 
@@ -94,7 +105,8 @@ class Leader:
         self._senders: Member | None = None
         self._receiver: Receiver | None = None
         self._device_ids: list[str] = []
-        self._footprint = 0.0
+        self._grown_kib: dict[str, float] = {}
+        self._simulators = 0
         self._generating_s = 0.0
         self._counted: dict[str, float] = {}
         self._failed: list[str] = []
@@ -119,6 +131,7 @@ class Leader:
             if spec.callbacks:
                 receiving_here = receiving(self._ground.place)
                 self._receiver = await stack.enter_async_context(receiving_here)
+            self._simulators = self._footprint().simulators
             try:
                 tokens = await self._timed("registering", self._register(folder))
                 async with asyncio.TaskGroup() as group:
@@ -170,12 +183,10 @@ class Leader:
     async def _load(self, tokens: list[str]) -> tuple[Done, dict[str, float]]:
         """Connect, send, settle; gives what was sent, and the CPU seconds that sending took."""
         spec = self._spec
-        before = self._sampler.footprint_bytes("shard")
+        before = msgspec.structs.replace(self._footprint(), simulators=self._simulators)
         self._begun = time.monotonic()
         await self._timed("connecting", self._connect())
-        if before:
-            grown = self._sampler.footprint_bytes("shard") - before
-            self._footprint = grown / 1024 / spec.devices
+        self._grown_kib = self._footprint().grown_kib(before, spec.devices)
         self._sampler.take_spent()
         generator_s = self._generator_s()
         self._counted = await counters(self._ground.ops) if self._ground.ops else {}
@@ -192,12 +203,33 @@ class Leader:
             await making
         self._look_at_trends(sending_since, self._t)
         await self._timed("settling", self._settle())
+        if spec.roll_call:
+            await self._call_the_roll()
         spent = self._sampler.take_spent()
         self._generating_s = self._generator_s() - generator_s
         if self._ground.ops:
             now = await counters(self._ground.ops)
             self._counted = {name: now[name] - self._counted.get(name, 0.0) for name in now}
         return done, spent
+
+    async def _call_the_roll(self) -> None:
+        """Have every device answer a message to all, and one of its own."""
+        for name, each in (("roll call by condition", False), ("roll call by token", True)):
+            order = RollCall(name, each, _ROLL_S + self._spec.devices / _ROLLS_PER_S)
+            self._mark(f"{name} begins")
+            if not each:
+                await call_all(self._ground.place, name)
+            turns = asyncio.Semaphore(_CALLERS if each else len(self._devices))
+            asked = [_in_turn(turns, process.ask(order)) for process in self._devices]
+            answers = await self._timed(name, _all(asked))
+            absent = sum(answer.absent for answer in answers)
+            present = self._spec.devices - absent
+            self._mark(f"{name}: {present} of {self._spec.devices} devices answered")
+            if absent:
+                self._failed.append(f"{name}: {absent} devices did not answer")
+
+    def _footprint(self) -> Footprint:
+        return Footprint.now(self._sampler, [process.pid for process in self._devices])
 
     def _look_at_trends(self, first_s: float, last_s: float) -> None:
         tally = self._tally
@@ -367,10 +399,15 @@ class Leader:
                 tally,
                 self._spec,
                 self._phases,
-                Costs(spent, self._generating_s, self._footprint, self._trends),
+                Costs(spent, self._generating_s, self._grown_kib, self._trends),
             ),
             counters=self._counted,
         )
+
+
+async def _in_turn(turns: asyncio.Semaphore, work: Coroutine[object, object, T]) -> T:
+    async with turns:
+        return await work
 
 
 async def _all(work: Sequence[Coroutine[object, object, Done]]) -> list[Done]:

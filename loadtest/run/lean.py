@@ -6,6 +6,7 @@ import heapq
 import itertools
 import random
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -14,14 +15,18 @@ from loadtest.fleet import open_socket
 from loadtest.run.lean_socket import HEARTBEAT_S, LeanSocket
 from loadtest.run.observed import Observed
 from loadtest.run.registration import Registered
+from loadtest.run.roll_call import ROLL, Roll
+from loadtest.run.thin_socket import ThinSockets
 from sdk_client import wire
 from sdk_client.backoff import Backoff
 
 _AT_ONCE: Final = 256
 """Handshakes in progress."""
-_PER_ADDRESS: Final = 20_000
-"""Connections from one source address: fewer than it has ports."""
+_PER_ADDRESS: Final = 10_000
+"""Connections from one source address. It has 28,000 ports, but Linux looks at every other one
+first: once these are taken, it searches 14,000 in vain for each connection more."""
 _DIAL_S: Final = 15.0
+_LOOKS_PER_S: Final = 20_000
 
 
 class SimulatedDevice:
@@ -30,23 +35,21 @@ class SimulatedDevice:
     __slots__ = (
         "_backoff",
         "_fleet",
+        "credential",
         "delayed",
         "due_ns",
         "index",
         "pending",
-        "registered",
         "socket",
         "wanted",
         "wanted_ns",
     )
 
-    def __init__(
-        self, fleet: "LeanFleet", index: int, registered: Registered, *, slow: bool
-    ) -> None:
+    def __init__(self, fleet: "LeanFleet", index: int, credential: str, *, slow: bool) -> None:
         self._fleet = fleet
         self._backoff: Backoff | None = None
         self.index = index
-        self.registered = registered
+        self.credential = credential
         self.delayed = slow
         """Whether it acks late."""
         self.socket: LeanSocket | None = None
@@ -81,9 +84,11 @@ class SimulatedDevice:
         for frame in frames:
             message = str(frame["id"])
             data = frame.get("data")
-            observed.message(
-                self.index, message, data if isinstance(data, dict) else None, self.wanted_ns
-            )
+            data = data if isinstance(data, dict) else {}
+            if ROLL in data:
+                self._fleet.roll.answer(self.index, data)
+            else:
+                observed.message(self.index, message, data, self.wanted_ns)
             ids.append(message)
         if self.delayed:
             self._fleet.later(socket, ids)
@@ -126,6 +131,7 @@ class LeanFleet:
         seed: of all chance.
         tasks: owns what runs besides.
         ack_delay_s: of those that ack late.
+        heartbeat_s: between the signs of life of a device.
     """
 
     def __init__(
@@ -135,6 +141,7 @@ class LeanFleet:
         seed: int,
         tasks: asyncio.TaskGroup,
         ack_delay_s: float,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self.observed = Observed()
         self.chance = random.Random(f"{seed}-{number}")
@@ -142,10 +149,16 @@ class LeanFleet:
         self._number = number
         self._tasks = tasks
         self._ack_delay_s = ack_delay_s
+        self._heartbeat_s = max(1, int(heartbeat_s))
+        self.roll = Roll()
+        """Who answered a roll call."""
         self._loop = asyncio.get_running_loop()
+        self._sockets = ThinSockets()
         self._devices: list[SimulatedDevice] = []
         self._up = 0
         self._queue: list[tuple[int, int, SimulatedDevice]] = []
+        self._awaited: deque[tuple[float, SimulatedDevice, LeanSocket]] = deque()
+        """Connections without a welcome yet, and such as have one, by the time to give them up."""
         self._serial = itertools.count()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._queued = asyncio.Event()
@@ -159,7 +172,7 @@ class LeanFleet:
 
     def add(self, index: int, registered: Registered, *, slow: bool) -> None:
         """Have one more device."""
-        self._devices.append(SimulatedDevice(self, index, registered, slow=slow))
+        self._devices.append(SimulatedDevice(self, index, registered.credential, slow=slow))
 
     async def connect(self, rate: float, timeout_s: float) -> None:
         """Connect all, and wait until all are.
@@ -172,8 +185,11 @@ class LeanFleet:
     async def cut(self, share: float, away_s: float, rate: float) -> None:
         """Cut some; they come back after `away_s`, or as the SDK does where it is 0."""
         some = [device for device in self._devices if self.chance.random() < share]
+        if away_s > 0:
+            some = [device for device in some if device.wanted]  # others are away already
+            for device in some:
+                device.wanted = False
         for device in some:
-            device.wanted = away_s <= 0
             if device.socket is not None:
                 device.socket.cut("cut by the load test")
         if away_s > 0:
@@ -216,6 +232,7 @@ class LeanFleet:
             device.wanted = False
             if device.socket is not None:
                 device.socket.cut("the end")
+        self._sockets.close()
 
     # For the devices.
 
@@ -260,7 +277,8 @@ class LeanFleet:
                 while not all(device.connected for device in devices):
                     self._changed.clear()
                     await self._changed.wait()
-                    await asyncio.sleep(0.05)  # looks at all devices once for many of them
+                    # One look at all devices for many of them, and for thousands a rare one.
+                    await asyncio.sleep(0.05 + len(devices) / _LOOKS_PER_S)
         except TimeoutError:
             up = sum(device.connected for device in devices)
             raise self.observed.not_all(up, len(devices), timeout_s) from None
@@ -287,27 +305,30 @@ class LeanFleet:
 
     async def _dial(self, device: SimulatedDevice) -> None:
         target = self._target
-        made = LeanSocket(device.registered.credential, target.authority, device)
+        made = LeanSocket(device.credential, target.authority, device, self._heartbeat_s)
         device.socket = made
         try:
             async with asyncio.timeout(_DIAL_S):
                 if target.host.startswith("127.") and target.tls is None:
                     opened = await open_socket(self._source(device), (target.host, target.port))
-                    await self._loop.create_connection(lambda: made, sock=opened)
+                    self._sockets.adopt(opened, made)
                 else:
                     await self._loop.create_connection(
                         lambda: made, target.host, target.port, ssl=target.tls
                     )
-            self._loop.call_later(_DIAL_S, self._look_at, device, made)
+            self._awaited.append((self._loop.time() + _DIAL_S, device, made))
         except (OSError, TimeoutError) as error:
             device.on_end(made, getattr(error, "strerror", None) or "no connection", 0.0)
         finally:
             self._slots.release()
 
-    def _look_at(self, device: SimulatedDevice, made: LeanSocket) -> None:
-        """Give up a connection on which no welcome came."""
-        if device.socket is made and not made.welcomed:
-            made.cut("no welcome in time")
+    def _give_up(self) -> None:
+        """Give up connections on which no welcome came in time."""
+        awaited, now_s = self._awaited, self._loop.time()
+        while awaited and awaited[0][0] <= now_s:
+            _, device, made = awaited.popleft()
+            if device.socket is made and not made.welcomed:
+                made.cut("no welcome in time")
 
     def _source(self, device: SimulatedDevice) -> str:
         """Give an address of loopback: one has fewer ports than a shard has devices."""
@@ -317,6 +338,7 @@ class LeanFleet:
         """Give each device's signs of life, spread over the time between them."""
         for second in itertools.count():
             await asyncio.sleep(1.0)
-            for device in self._devices[second % HEARTBEAT_S :: HEARTBEAT_S]:
+            self._give_up()
+            for device in self._devices[second % self._heartbeat_s :: self._heartbeat_s]:
                 if device.connected and device.socket is not None:
                     device.socket.ping()

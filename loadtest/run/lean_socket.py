@@ -45,11 +45,13 @@ class LeanSocket(asyncio.Protocol):
         credential: the device's secret.
         host: the Host header.
         owner: told of everything.
+        heartbeat_s: what it says of its signs of life.
     """
 
     __slots__ = (
         "_buffer",
         "_credential",
+        "_heartbeat_s",
         "_host",
         "_owner",
         "_reason",
@@ -59,8 +61,11 @@ class LeanSocket(asyncio.Protocol):
         "welcomed",
     )
 
-    def __init__(self, credential: str, host: str, owner: Owner) -> None:
+    def __init__(
+        self, credential: str, host: str, owner: Owner, heartbeat_s: float = HEARTBEAT_S
+    ) -> None:
         self._credential = credential
+        self._heartbeat_s = heartbeat_s
         self._host = host
         self._owner = owner
         self._buffer = b""
@@ -139,7 +144,7 @@ class LeanSocket(asyncio.Protocol):
                 "op": wire.Op.CONNECT.value,
                 "credential": self._credential,
                 "sdk": "loadtest",
-                "heartbeat": HEARTBEAT_S,
+                "heartbeat": self._heartbeat_s,
             }
             self._write(BINARY, wire.encode(frame))
             return True

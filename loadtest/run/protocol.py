@@ -66,6 +66,14 @@ class Reckon(msgspec.Struct, tag_field="do", tag="reckon"):
     sent: dict[str, Sent]
 
 
+class RollCall(msgspec.Struct, tag_field="do", tag="roll_call"):
+    """Wait until every device got the message of a call; with `each`, send it to each first."""
+
+    name: str
+    each: bool
+    timeout_s: float
+
+
 class Dismiss(msgspec.Struct, tag_field="do", tag="dismiss"):
     """Disconnect; unregister all devices where the gateway is not the run's own."""
 
@@ -95,7 +103,7 @@ class Ids(msgspec.Struct, tag_field="do", tag="ids"):
     wanted: list[tuple[str, int]]
 
 
-Command = Enrol | Connect | CutOff | Recheck | Reckon | Dismiss | Load | Halt | Ids
+Command = Enrol | Connect | CutOff | Recheck | Reckon | RollCall | Dismiss | Load | Halt | Ids
 
 
 class Order(msgspec.Struct):
@@ -126,6 +134,8 @@ class DeviceTick(msgspec.Struct, tag_field="is", tag="devices", omit_defaults=Tr
     """Of what was due while the device was away: from its return until the frame was there."""
     handshake: str = ""
     """From the time a connection was due until its welcome."""
+    rolled: str = ""
+    """From the time a roll call was due until it was at the device."""
 
 
 class SenderTick(msgspec.Struct, tag_field="is", tag="senders", omit_defaults=True):
@@ -158,6 +168,8 @@ class Done(msgspec.Struct, tag_field="is", tag="done", omit_defaults=True):
     device_url: str = ""
     """Where the API says that devices connect."""
     pending: int = 0
+    absent: int = 0
+    """Devices that did not answer a roll call."""
     reckoning: Reckoning | None = None
     sent: dict[str, Sent] = {}
     conflicts: list[tuple[str, int, str]] = []

@@ -40,6 +40,7 @@ async def register(place: Place, layout: Layout, devices: Sequence[int]) -> list
         ConnectionError: the API refused one (in an ExceptionGroup).
     """
     made: dict[int, Registered] = {}
+    urls: dict[str, str] = {}  # one text for all of them
     waiting = iter(devices)
 
     async def one(connection: HttpConnection) -> None:
@@ -54,7 +55,9 @@ async def register(place: Place, layout: Layout, devices: Sequence[int]) -> list
         answer = await connection.request(request)
         if answer.status != _CREATED:
             raise ConnectionError(f"register: {answer.status} {answer.body[:_SHOWN].decode()}")
-        made[device] = msgspec.json.decode(answer.body, type=Registered)
+        one = msgspec.json.decode(answer.body, type=Registered)
+        one.device_url = urls.setdefault(one.device_url, one.device_url)
+        made[device] = one
 
     async with http_pool(place.api, min(AT_ONCE, len(devices))) as pool:
         await each_of(len(devices), pool, one)

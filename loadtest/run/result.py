@@ -47,12 +47,17 @@ class Point(msgspec.Struct):
     delivered: int = 0
     errors: int = 0
     connects: int = 0
+    refused: int = 0
+    """Connections that did not come to a session."""
     connected: int = 0
     backlog: int = 0
     p50: float = 0.0
     p99: float = 0.0
     max: float = 0.0
     """Of the deliveries of this period, milliseconds."""
+    handshake_p50: float = 0.0
+    handshake_p99: float = 0.0
+    """Of the connections of this period, from when each was due until its welcome, milliseconds."""
     cpu: dict[str, float] = {}
     """Of each process of the gateway, percent of a core."""
     memory: dict[str, float] = {}
@@ -105,7 +110,7 @@ class Result(msgspec.Struct, kw_only=True):
     lives: list[Life] = []
     """Of the gateway's processes: one that was started again has another pid."""
     latencies: dict[str, Latency]
-    """`delivery`, `resumed`, `answer`, `lag`, `handshake`, each from the time when it was due."""
+    """`delivery`, `resumed`, `answer`, `lag`, `handshake`, `roll call`, from when it was due."""
     errors: dict[str, int]
     """Answers other than 200, by status."""
     ends: dict[str, int]

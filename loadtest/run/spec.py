@@ -17,6 +17,7 @@ _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h|)")
 _AT: Final = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN: Final = re.compile(r"unknown field `(?P<field>[^`]*)`")
 _MISSING: Final = re.compile(r"missing required field `(?P<field>[^`]*)`")
+MAX_HEARTBEAT_S: Final = 900.0
 MAX_TTL_S: Final = 28 * 86_400.0
 MAX_DURATION_S: Final = 7 * 86_400.0
 OVERHEAD_BYTES: Final = 80
@@ -177,6 +178,10 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         int, Meta(ge=1, le=1000, description="of the app servers to the API, 1 to 1000")
     ] = 64
     settle: Annotated[Seconds, Meta(description=SECONDS_TEXT)] = Seconds(60)
+    heartbeat: Annotated[Seconds, Meta(description=SECONDS_TEXT)] = Seconds(60)
+    roll_call: Annotated[
+        bool, Meta(description="true or false: whether in the end each device must get a message")
+    ] = False
     seed: Annotated[int, Meta(ge=0, description="a whole number from 0 on")] = 1
     bounds: Annotated[Bounds, Meta(description="a table of bounds")] = Bounds()
     gateway: Annotated[GatewaySpec, Meta(description="a table: the gateway to start")] = (
@@ -288,6 +293,10 @@ def _check(spec: Spec) -> None:
         raise SpecError(f"devices: accepts at most {SDK_DEVICES} where device_kind is sdk")
     if spec.device_kind == "sdk" and spec.slow > 0:
         raise SpecError("slow: accepts 0 where device_kind is sdk")
+    if not 1 <= spec.heartbeat <= MAX_HEARTBEAT_S:
+        raise SpecError(f"heartbeat: accepts {SECONDS_TEXT}, from 1 s to 15 minutes")
+    if spec.device_kind == "sdk" and spec.roll_call:
+        raise SpecError("roll_call: accepts false where device_kind is sdk")
     if spec.callbacks and spec.receipts != "device":
         raise SpecError("receipts: accepts device where callbacks is true")
     if spec.faults and all(fault.at >= spec.duration for fault in spec.faults):

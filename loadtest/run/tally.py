@@ -10,6 +10,7 @@ from loadtest.run.samples import Uses
 
 _POINTS: Final = 900
 """About so many points a run has at the most."""
+_HISTOGRAMS: Final = ("delivery", "resumed", "answer", "lag", "handshake", "roll call")
 
 
 def period_of(duration_s: float) -> float:
@@ -35,12 +36,11 @@ class Tally:
         self.errors: Counter[str] = Counter()
         self.ends: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
-        self.histograms = {
-            name: Histogram() for name in ("delivery", "resumed", "answer", "lag", "handshake")
-        }
+        self.histograms = {name: Histogram() for name in _HISTOGRAMS}
         self._connected: dict[int, int] = {}
         self._open = Point(0.0)
         self._recent = Histogram()
+        self._shaken = Histogram()
 
     @property
     def connected(self) -> int:
@@ -64,9 +64,12 @@ class Tally:
         self.histograms["delivery"].add(tick.delivery)
         self.histograms["resumed"].add(tick.resumed)
         self.histograms["handshake"].add(tick.handshake)
+        self.histograms["roll call"].add(tick.rolled)
+        self._shaken.add(tick.handshake)
         self._recent.add(tick.delivery)
         self._open.delivered += tick.delivered
         self._open.connects += tick.connects
+        self._open.refused += sum(tick.refused.values())
 
     def senders(self, tick: SenderTick) -> None:
         """Take what the app servers report."""
@@ -94,6 +97,9 @@ class Tally:
             recent.max_ms,
         )
         recent.clear()
+        shaken = self._shaken
+        point.handshake_p50, point.handshake_p99 = shaken.quantile_ms(0.5), shaken.quantile_ms(0.99)
+        shaken.clear()
         point.cpu, point.memory = uses.cpu, uses.memory
         point.pss, point.descriptors = uses.pss, uses.descriptors
         for name, pid in uses.pids.items():

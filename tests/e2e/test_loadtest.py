@@ -79,6 +79,18 @@ async def test_sdk_devices_users_topics_and_conditions(tmp_path: Path) -> None:
     assert verdict.delivered == verdict.expected > verdict.accepted
 
 
+async def test_idle_devices_answer_a_roll_call(tmp_path: Path) -> None:
+    code, out, err = await load(tmp_path, "idle", "--devices", "30", "--seconds", "1")
+    assert code == 0, err + out
+    result = the_result(tmp_path)
+    told = [mark.text for mark in result.marks]
+    assert "roll call by condition: 30 of 30 devices answered" in told
+    assert "roll call by token: 30 of 30 devices answered" in told
+    assert result.latencies["roll call"].count == 60
+    assert "CPU of the shard at rest, % of a core" in result.figures
+    assert "kernel memory per connection, both ends, KiB" in result.figures
+
+
 async def test_a_shard_is_killed_and_nothing_is_lost(tmp_path: Path) -> None:
     code, out, err = await load(
         tmp_path,

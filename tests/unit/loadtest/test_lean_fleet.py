@@ -163,3 +163,14 @@ async def test_devices_that_do_not_connect_are_counted() -> None:
         gateway.refuse = 1_000
         with pytest.raises(TimeoutError, match=r"0 of 2 devices connected in 0 s \(503 Service"):
             await fleet.connect(0, timeout_s=0.5)
+
+
+async def test_who_is_away_is_not_lost_by_another_cut() -> None:
+    async with fleet_on(silent, 4) as (_, fleet):
+        await fleet.connect(0, timeout_s=20)
+        away = asyncio.create_task(fleet.cut(1.0, 0.1, 0))
+        await until(lambda: fleet.connected == 0)
+        await fleet.cut(1.0, 0, 0)
+        await fleet.cut(1.0, 0.01, 0)
+        await away
+        await until(lambda: fleet.connected == 4)

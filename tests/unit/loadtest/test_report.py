@@ -5,13 +5,15 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from typing_extensions import override
 
 from loadtest.report.chart import Chart, Line, clock, draw, linear_ticks, log_ticks, number, percent
 from loadtest.report.compare import compare, rows
-from loadtest.report.page import page
+from loadtest.report.page import CPU, RECONNECTS, charts, of_processes, page
+from loadtest.report.svg import svg
 from loadtest.run.account import Fault, Verdict
 from loadtest.run.result import read, write
 from loadtest.run.spec import parse
@@ -60,7 +62,7 @@ def test_a_page_is_well_formed_and_loads_nothing() -> None:
     assert "url(" not in text
     assert "@import" not in text
     assert not re.search(r"https?://", text)
-    assert found.tags.count("svg") == 9
+    assert found.tags.count("svg") == 10
     assert "prefers-color-scheme: dark" in text
 
 
@@ -73,7 +75,7 @@ def test_a_page_escapes_what_it_shows() -> None:
 
 def test_faults_are_marked_in_the_charts_over_time_and_listed() -> None:
     text = page(result())
-    assert text.count('class="mark"') == 8
+    assert text.count('class="mark"') == 9
     assert "<h2>Faults</h2><ol><li>2.0 s: shard-0 killed</li></ol>" in text
     assert "it serves again" in text
 
@@ -130,6 +132,29 @@ def test_numbers_and_times_are_short() -> None:
     assert [number(value) for value in (0.25, 1234, 25_000, 3e6)] == ["0.25", "1234", "25k", "3M"]
     assert [clock(value) for value in (5, 65, 3723)] == ["5 s", "1:05", "1:02:03"]
     assert percent(3) == pytest.approx(99.9)
+
+
+def test_many_processes_share_a_line_by_role() -> None:
+    many = [{f"shard-{nth}": 1.0 for nth in range(30)} | {"store": 5.0}, {}]
+    lines = of_processes(many)
+    assert [(line.name, list(line.values)) for line in lines] == [
+        ("shard (30)", [30.0, None]),
+        ("store", [5.0, None]),
+    ]
+    assert [line.name for line in of_processes([{"b": 1.0, "a": 2.0}])] == ["a", "b"]
+
+
+def test_charts_are_written_as_a_picture_that_needs_nothing_else() -> None:
+    found = [chart for chart in charts(result()) if chart.title in {CPU, RECONNECTS}]
+    picture = svg(found)
+    root = ET.fromstring(picture)  # noqa: S314 - our own
+    assert root.tag.endswith("svg")
+    assert root.get("height") == str(2 * 284)
+    assert picture.count('class="line"') == 3
+    assert "shard-0 killed" in picture
+    assert "told to wait, or failed</text>" in picture
+    assert "--c1:" in picture
+    assert "url(" not in picture
 
 
 def test_a_result_survives_its_file(tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ def test_the_scenarios_are_all_there() -> None:
         "fan-out",
         "idle",
         "kill-shard",
+        "kill-shard-15000",
         "offline-resume",
         "rolling-restart",
         "slow-consumers",

@@ -130,7 +130,7 @@ def test_figures_hold_memory_descriptors_and_slopes_of_each_role() -> None:
     for t, many in itertools.product([1.0], [7, 3]):
         pss, open_ones = {"shard-0": 40.0, "shard-1": 41.5}, {"shard-0": many, "shard-1": 2}
         tally.close_point(t, Uses(pss=pss, descriptors=open_ones))
-    costs = Costs({}, 0.0, 0.0, {"shard": Trend(12.5, None)})
+    costs = Costs({}, 0.0, {}, {"shard": Trend(12.5, None)})
     assert figures(tally, parse("rate = 0"), {}, costs) == {
         "memory of the shard in the end, MiB": 81.5,
         "descriptors of the shard at most": 9,
