@@ -128,6 +128,10 @@ class Settings(BridgeSettings, frozen=True, forbid_unknown_fields=True, kw_only=
     drain_s: Annotated[
         float, Meta(ge=0, description="Seconds over which a stopping shard sends devices away.")
     ] = 5.0
+    balance_connections: Annotated[
+        bool,
+        Meta(description="Whether shards send devices to others that have fewer, a few at a time."),
+    ] = True
     stop_timeout_s: Annotated[
         float, Meta(gt=0, description="Seconds a stopping process has before it is aborted.")
     ] = 20.0

@@ -10,6 +10,7 @@ import structlog
 from gateway.process import RoleContext
 from gateway.settings import Durability, Settings
 from gateway.shard.acks import ShardLedger
+from gateway.shard.balance import Balance
 from gateway.shard.dialects import discover
 from gateway.shard.drain import drain, flush
 from gateway.shard.engagement import EngagementLedger
@@ -152,6 +153,9 @@ class Shard:
             self._group.create_task(self._topics.run(), name="topics"),
             self._group.create_task(self._count(context.metrics), name="tally"),
         ]
+        if self._settings.balance_connections:
+            balance = Balance(self._name, self._registry, self._leases, context.entropy)
+            beside.append(self._group.create_task(balance.run(), name="balance"))
         probe = self._group.create_task(self._probe.run(), name="probe")
         lease = self._group.create_task(self._hold_lease(), name="lease")
         stopping = self._group.create_task(_wait_for(context.stopping), name="stopping")

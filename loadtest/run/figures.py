@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from loadtest.run.result import Point
 from loadtest.run.spec import Spec
 from loadtest.run.tally import Tally
 from loadtest.run.trends import Trend, role_of
@@ -72,11 +73,25 @@ def _memory(tally: Tally, costs: Costs) -> Iterator[tuple[str, float]]:
                 most[role] = max(most.get(role, 0), number)
         for role, number in sorted(most.items()):
             yield f"descriptors of the {role} at most", number
+        if (spread := spread_of(last)) is not None:
+            yield "connections of the fullest shard by those of the mean", spread
     for role, trend in sorted(costs.trends.items()):
         if trend.memory_kib_h is not None:
             yield f"memory slope of the {role}, KiB an hour and process", trend.memory_kib_h
         if trend.descriptors_h is not None:
             yield f"descriptor slope of the {role}, an hour", trend.descriptors_h
+
+
+def spread_of(point: Point) -> float | None:
+    """Give by how much the fullest shard is above the mean; None where there is only one.
+
+    A shard holds a descriptor for each connection, and about as many others as the next one.
+    """
+    held = [number for name, number in point.descriptors.items() if role_of(name) == "shard"]
+    if len(held) <= 1 or not point.connected:
+        return None
+    others = (sum(held) - point.connected) / len(held)
+    return (max(held) - others) * len(held) / point.connected
 
 
 def _by_role(values: Mapping[str, float]) -> dict[str, float]:

@@ -57,7 +57,7 @@ _RECHECKS_S: Final = 5.0
 _ROLL_S: Final = 60.0
 _ROLLS_PER_S: Final = 1_000
 """How long a roll call may take: so long, and a second for so many devices."""
-_CALLERS: Final = 8
+_CALLERS: Final = 4
 """Processes that call their devices by token at once."""
 
 T = TypeVar("T")

@@ -23,6 +23,7 @@ from loadtest.run.protocol import (
     order_decoder,
     report_decoder,
 )
+from loadtest.senders import SendError
 
 TICK_S: Final = 0.5
 _LINE_BYTES: Final = 256 * 1024 * 1024
@@ -155,7 +156,7 @@ async def serve(make: Callable[[asyncio.TaskGroup], Role]) -> None:
             try:
                 done = await role.carry_out(order.command)
                 done.number = order.number
-            except (OSError, ValueError, MemberError, ExceptionGroup) as error:
+            except (OSError, ValueError, MemberError, SendError, ExceptionGroup) as error:
                 done = Done(order.number, error=_text(error))
             say(role.tick())
             say(done)

@@ -10,20 +10,34 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from loadtest.http import Response, open_connection
 from loadtest.run.histogram import Histogram
 from loadtest.run.observed import DUE
 from loadtest.run.protocol import Place
-from loadtest.senders import OK, SendError, check_batch
+from loadtest.senders import OK, SendError
 
 ROLL: Final = "roll"
 """Key of the call's name in a message's data."""
 EVERYBODY: Final = "!('nobody' in topics)"
-_BATCH: Final = 500
+_BATCH: Final = 200
 _TIMEOUT_S: Final = 120.0
 _TRY_AGAIN_S: Final = 1.0
 _TRIES: Final = 60
 _RETRIED: Final = frozenset({429, 503})
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+
+
+class _Item(msgspec.Struct):
+    error: _Error | None = None
+
+
+class _Batch(msgspec.Struct):
+    responses: list[_Item]
 
 
 class Roll:
@@ -64,8 +78,20 @@ async def call_each(place: Place, name: str, tokens: Sequence[str]) -> None:
         OSError, SendError: the API does not take them.
     """
     for start in range(0, len(tokens), _BATCH):
-        messages = [_message(name, {"token": one}) for one in tokens[start : start + _BATCH]]
-        await _post(place, "sendBatch", {"messages": messages})
+        waiting: Sequence[str] = tokens[start : start + _BATCH]
+        for _ in range(_TRIES):
+            messages = [_message(name, {"token": one}) for one in waiting]
+            answer = await _post(place, "sendBatch", {"messages": messages})
+            items = msgspec.json.decode(answer.body, type=_Batch).responses
+            waiting = [one for one, item in zip(waiting, items, strict=True) if item.error]
+            if not waiting:
+                break
+            errors = {item.error.code for item in items if item.error}
+            if errors - _RETRIED:
+                raise SendError(f"roll call: in a batch: {sorted(errors - _RETRIED)}")
+            await asyncio.sleep(_TRY_AGAIN_S)
+        else:
+            raise SendError(f"roll call: {len(waiting)} messages of a batch were not taken")
 
 
 async def call_all(place: Place, name: str) -> None:
@@ -82,7 +108,7 @@ def _message(name: str, target: Mapping[str, object]) -> dict[str, object]:
     return {**target, "data": data, "ttl": "3600s", "receipts": "none"}
 
 
-async def _post(place: Place, call: str, body: object) -> None:
+async def _post(place: Place, call: str, body: object) -> Response:
     """Send a request, and again while the gateway says that it has too much to do."""
     request = place.account.request(call, body)
     answer = await _answer(place, request)
@@ -93,8 +119,7 @@ async def _post(place: Place, call: str, body: object) -> None:
         answer = await _answer(place, request)
     if answer.status != OK:
         raise SendError(f"roll call: {answer.status} {answer.body[:300]!r}")
-    if call == "sendBatch":
-        check_batch(answer)
+    return answer
 
 
 async def _answer(place: Place, request: bytes) -> Response:

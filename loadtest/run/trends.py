@@ -16,6 +16,8 @@ from loadtest.run.spec import Bounds
 
 LEAST_S: Final = 240.0
 """A life that is shorter has no trend: what a process allocates at first is no leak."""
+_JUDGED: Final = 1 / 3
+"""Share of a life, its last, that is looked at: caches and buffers fill in what comes before."""
 _SAMPLES: Final = 60
 """So many of a life are compared with each other at the most: pairs grow with the square."""
 _HOUR_S: Final = 3600.0
@@ -27,7 +29,7 @@ Curve = list[tuple[float, float]]
 
 
 class Trend(msgspec.Struct, frozen=True):
-    """What the processes of a role did while messages were sent, over the later half of each life.
+    """What the processes of a role did while messages were sent, over the last third of each life.
 
     None where no process lived long enough to tell.
     """
@@ -49,8 +51,8 @@ def trends(
     roles = dict.fromkeys(role_of(life.name) for life in lives)
     return {
         role: Trend(
-            slope_h(_later_half(curve) for curve in _memory(points, lives, role, span)),
-            slope_h(_later_half(curve) for curve in _descriptors(points, lives, role, span)),
+            slope_h(_last_part(curve) for curve in _memory(points, lives, role, span)),
+            slope_h(_last_part(curve) for curve in _descriptors(points, lives, role, span)),
         )
         for role in roles
     }
@@ -106,11 +108,11 @@ def _connected(role: str, point: Point) -> int:
     return point.connected if role == _SHARD else 0
 
 
-def _later_half(curve: Curve) -> Curve:
+def _last_part(curve: Curve) -> Curve:
     if not curve or curve[-1][0] - curve[0][0] < LEAST_S:
         return []
-    middle_s = (curve[0][0] + curve[-1][0]) / 2
-    return [one for one in curve if one[0] >= middle_s]
+    since_s = curve[-1][0] - _JUDGED * (curve[-1][0] - curve[0][0])
+    return [one for one in curve if one[0] >= since_s]
 
 
 def _thinned(curve: Curve) -> Curve:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.run.figures import Costs, figures
+from loadtest.run.figures import Costs, figures, spread_of
 from loadtest.run.result import Life, Point
 from loadtest.run.samples import Uses
 from loadtest.run.spec import Bounds, parse
@@ -123,6 +123,13 @@ def test_a_bound_that_could_not_be_looked_at_is_told() -> None:
     said = exceeded({"api": Trend(None, 0.0)}, Bounds(memory_slope_kib_h=1, descriptor_slope_h=1))
     assert said.failed == []
     assert said.untold.endswith("for a slope of: memory of the api")
+
+
+def test_a_spread_is_told_without_the_descriptors_that_are_no_connections() -> None:
+    held = {"shard-0": 130, "shard-1": 110, "shard-2": 90, "api-0": 500}
+    assert spread_of(Point(1.0, connected=300, descriptors=held)) == pytest.approx(1.2)
+    assert spread_of(Point(1.0, connected=300, descriptors={"shard-0": 310})) is None
+    assert spread_of(Point(1.0, connected=0, descriptors=held)) is None
 
 
 def test_figures_hold_memory_descriptors_and_slopes_of_each_role() -> None:
