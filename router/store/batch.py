@@ -16,13 +16,8 @@ from typing import Final, cast
 import msgspec
 from hiredis import ReplyError
 
-from router.model.errors import (
-    PushError,
-    StoreOutcomeUnknownError,
-    StoreRefusedError,
-    StoreReplyError,
-    StoreUnavailableError,
-)
+from router.model.errors import StoreOutcomeUnknownError, StoreUnavailableError
+from router.store.command import Command, Part, Parts, fail, settle
 from router.store.link import Argument, Link, Reply, pack
 from router.telemetry.metrics import Metrics
 
@@ -43,11 +38,6 @@ _RECONNECT: Final = (
 """Nothing was carried out; another connection, or a moment later, may do."""
 _ELSEWHERE: Final = ("MOVED ", "ASK ", "TRYAGAIN ", "CLUSTERDOWN ")
 """Nothing was carried out; another node of the cluster may do, or the same one a moment later."""
-_REFUSED: Final = {
-    "OOM": "The store is out of memory: raise its maxmemory or wait for messages to expire.",
-    "MISCONF": "The store cannot write to its disk: look into its log.",
-    "NOREPLICAS": "The store has too few replicas to accept writes.",
-}
 
 
 class Sync(msgspec.Struct, frozen=True):
@@ -66,39 +56,9 @@ class Sync(msgspec.Struct, frozen=True):
         return all(map(operator.ge, reached, self.wanted))
 
 
-class Command:
-    """One command on its way: its bytes, who waits for it, until when."""
-
-    __slots__ = ("deadline", "future", "packed", "sent", "urgent")
-
-    def __init__(
-        self,
-        packed: bytes,
-        future: asyncio.Future[Reply],
-        deadline: float,
-        urgent: bool,  # noqa: FBT001 - one is made for every command
-    ) -> None:
-        self.packed = packed
-        self.future = future
-        self.deadline = deadline
-        self.urgent = urgent
-        self.sent = False
-
-
 Redirect = Callable[[list[tuple[Command, str]]], None]
-
-
-def _error_of(reply: ReplyError) -> PushError:
-    text = str(reply)
-    if (known := _REFUSED.get(text.partition(" ")[0])) is not None:
-        return StoreRefusedError(known)
-    return StoreReplyError(f"The store refused a command: {text}")
-
-
-def _fail(future: asyncio.Future[Reply], error: PushError) -> None:
-    future.set_exception(error)
-    # Who waits for several commands gives up at the first that failed: no complaint about the rest.
-    future.exception()
+_Kind = tuple[str, str, bool]
+"""Function, first key, whether it is urgent."""
 
 
 class Batch:
@@ -130,6 +90,9 @@ class Batch:
         self._queue: deque[Command] = deque()
         self._urgent: deque[Command] = deque()
         self._flying: list[Command] = []
+        self._waiting = 0
+        self._open: dict[_Kind, tuple[Command, Parts]] = {}
+        """Calls that parts may join, or might until a moment ago."""
         self._replies: list[Reply] = []
         self._expected = 0
         self._written_at = 0.0
@@ -154,17 +117,12 @@ class Batch:
         loop = self._loop
         future: asyncio.Future[Reply] = loop.create_future()
         room = self._max_queue + _URGENT_QUEUE if urgent else self._max_queue
-        if self._closed or self.waiting() >= room:
-            _fail(future, StoreUnavailableError())
+        if self._closed or self._waiting >= room:
+            fail(future, StoreUnavailableError())
             return future
         deadline = loop.time() + (self._deadline_s if deadline_s is None else deadline_s)
-        queue = self._urgent if urgent else self._queue
-        queue.append(Command(pack(args), future, deadline, urgent))
-        if self._link is not None and not self._scheduled and not self._flying:
-            self._scheduled = True
-            loop.call_soon(self._flush)
-        if self._sweeper is None or deadline < self._sweep_at:
-            self._sweep_by(deadline)
+        self._waiting += 1
+        self._enter(Command(pack(args), future, deadline, urgent))
         return future
 
     def fcall(
@@ -181,6 +139,59 @@ class Batch:
         return self.call(
             "FCALL", function, len(named), *named, *args, deadline_s=deadline_s, urgent=urgent
         )
+
+    def gather(
+        self,
+        function: str,
+        keys: tuple[str, ...],
+        args: tuple[Argument, ...],
+        part: Part,
+        messages: int = 1,
+        *,
+        urgent: bool = False,
+    ) -> asyncio.Future[Reply]:
+        """Queue one part of a call: all parts that wait for the same partition leave as one.
+
+        A part may pass other commands that wait, but no part of the same function.
+
+        Args:
+            function: named in full; it answers each part by itself, in a list.
+            keys: the first ones of the call, the same for all parts that have the very first.
+            args: the first ones of the call, the same for all.
+            part: the keys and arguments of this part.
+            messages: how many it is about.
+            urgent: as in `call`.
+        """
+        loop = self._loop
+        future: asyncio.Future[Reply] = loop.create_future()
+        room = self._max_queue + _URGENT_QUEUE if urgent else self._max_queue
+        if self._closed or self._waiting >= room:
+            fail(future, StoreUnavailableError())
+            return future
+        self._waiting += 1
+        deadline = loop.time() + self._deadline_s
+        kind = (function, keys[0], urgent)
+        joined = self._open.get(kind)
+        if joined is not None and joined[0].takes_more(messages, deadline):
+            joined[0].parts += 1
+            joined[0].messages += messages
+            joined[1].add(part, future)
+            return future
+        parts = Parts(function, keys, args)
+        parts.add(part, future)
+        command = Command(b"", parts, deadline, urgent)
+        command.messages = messages
+        self._open[kind] = (command, parts)
+        self._enter(command)
+        return future
+
+    def _enter(self, command: Command) -> None:
+        (self._urgent if command.urgent else self._queue).append(command)
+        if self._link is not None and not self._scheduled and not self._flying:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+        if self._sweeper is None or command.deadline < self._sweep_at:
+            self._sweep_by(command.deadline)
 
     def attach(self, link: Link, sync: Sync | None = None) -> None:
         """Carry on over a fresh connection; `sync` ends each pipeline."""
@@ -214,20 +225,16 @@ class Batch:
             queue.clear()
             queue.extend(kept)
         if taken:
+            self._waiting -= sum(command.parts for command in taken)
             self._show_queue()
         return taken
 
     def put(self, commands: Iterable[Command]) -> None:
         """Take over commands that waited elsewhere, behind those that wait here."""
         for command in commands:
-            if command.future.done():
-                continue
-            (self._urgent if command.urgent else self._queue).append(command)
-            if self._sweeper is None or command.deadline < self._sweep_at:
-                self._sweep_by(command.deadline)
-        if self._link is not None and not self._scheduled and not self._flying:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
+            if not command.waiter.done():
+                self._waiting += command.parts
+                self._enter(command)
 
     def drop_link(self) -> None:
         """End the connection; what is in flight waits again, in its order."""
@@ -244,6 +251,7 @@ class Batch:
             self._fail_unanswered(command)
         self._urgent.clear()
         self._queue.clear()
+        self._waiting = 0
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -257,12 +265,14 @@ class Batch:
         for queue, most in ((self._urgent, share), (self._queue, _MAX_BATCH)):
             while queue and len(flying) < most:
                 command = queue.popleft()
-                if not command.future.done():
-                    command.sent = True
-                    flying.append(command)
+                if command.waiter.done():
+                    self._waiting -= command.parts
+                    continue
+                command.sent = True
+                flying.append(command)
         if not flying:
             return
-        data = [command.packed for command in flying]
+        data = [command.packed or command.seal() for command in flying]
         self._expected = len(flying)
         if self._sync is not None:
             data.append(pack(self._sync.command))
@@ -289,11 +299,14 @@ class Batch:
         for command, reply in zip(flying, replies, strict=True):
             if isinstance(reply, ReplyError) and self._put_by(command, reply, again, elsewhere):
                 command.sent = False
-            elif synced:
-                self._settle(command, reply)
-            else:
+                continue
+            self._waiting -= command.parts
+            if not synced:
                 self._fail_unanswered(command)
+            elif not command.waiter.done():
+                settle(command.waiter, reply)
         if elsewhere and self._redirect is not None:
+            self._waiting -= sum(command.parts for command, _ in elsewhere)
             self._redirect(elsewhere)
         if again:
             self._requeue(again)
@@ -324,22 +337,12 @@ class Batch:
             return False
         return True
 
-    @staticmethod
-    def _settle(command: Command, reply: Reply) -> None:
-        future = command.future
-        if future.done():
-            return
-        if isinstance(reply, ReplyError):
-            _fail(future, _error_of(reply))
-        else:
-            future.set_result(reply)
-
     def _show_queue(self) -> None:
-        self._set_queue(self.waiting())
+        self._set_queue(self._waiting)
 
     def waiting(self) -> int:
-        """Count the commands that wait or are in flight."""
-        return len(self._urgent) + len(self._queue) + len(self._flying)
+        """Count the calls that wait or are in flight."""
+        return self._waiting
 
     def _requeue(self, commands: list[Command]) -> None:
         for command in reversed(commands):
@@ -350,14 +353,14 @@ class Batch:
         now = self._loop.time()
         earliest = float("inf")
         for command in itertools.chain(self._flying, self._urgent, self._queue):
-            if command.future.done():
+            if command.waiter.done():
                 continue
             if command.deadline <= now:
                 self._fail_unanswered(command)
             else:
                 earliest = min(earliest, command.deadline)
-        self._urgent = deque(command for command in self._urgent if not command.future.done())
-        self._queue = deque(command for command in self._queue if not command.future.done())
+        self._urgent = self._without_done(self._urgent)
+        self._queue = self._without_done(self._queue)
         if self._flying:
             if now - self._written_at >= _STALL_S and self._link is not None:
                 self._link.abort()
@@ -375,10 +378,12 @@ class Batch:
         self._sweep_at = deadline
         self._sweeper = self._loop.call_at(deadline, self._sweep)
 
+    def _without_done(self, queue: deque[Command]) -> deque[Command]:
+        self._waiting -= sum(command.parts for command in queue if command.waiter.done())
+        return deque(command for command in queue if not command.waiter.done())
+
     @staticmethod
     def _fail_unanswered(command: Command) -> None:
-        if not command.future.done():
-            _fail(
-                command.future,
-                StoreOutcomeUnknownError() if command.sent else StoreUnavailableError(),
-            )
+        if not command.waiter.done():
+            error = StoreOutcomeUnknownError() if command.sent else StoreUnavailableError()
+            fail(command.waiter, error)

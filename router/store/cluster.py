@@ -16,7 +16,8 @@ import msgspec
 import structlog
 
 from router.store.address import Address, Servers
-from router.store.batch import Batch, Command, Redirect
+from router.store.batch import Batch, Redirect
+from router.store.command import Command, Part
 from router.store.link import Argument, Link, LinkError, Reply, pack
 from router.store.node import Node, backoff_s
 from router.store.slots import (
@@ -127,6 +128,20 @@ class Cluster:
         return batch.call(
             "FCALL", function, len(named), *named, *args, deadline_s=deadline_s, urgent=urgent
         )
+
+    def gather(
+        self,
+        function: str,
+        keys: tuple[str, ...],
+        args: tuple[Argument, ...],
+        part: Part,
+        messages: int = 1,
+        *,
+        urgent: bool = False,
+    ) -> asyncio.Future[Reply]:
+        """Queue one part of a call, as `Batch.gather`."""
+        batch = self._at[slot_of_key(keys[0], self._tags)]
+        return batch.gather(function, keys, args, part, messages, urgent=urgent)
 
     def close(self) -> None:
         """Fail whatever waits; later calls fail at once."""
@@ -250,7 +265,7 @@ class Cluster:
         """Send on what a node did not take, each slot in its order."""
         moved: set[int] = set()
         for command, words in refused:
-            if command.future.done():
+            if command.waiter.done():
                 continue
             kind = words.partition(" ")[0]
             if kind == "ASK":
@@ -290,7 +305,7 @@ class Cluster:
             self._hold(slot)
 
     def _hold_slot_of(self, command: Command) -> None:
-        slot = slot_of_packed(command.packed, self._tags)
+        slot = slot_of_packed(command.seal(), self._tags)
         if slot is None:
             self._any().put((command,))
             return
@@ -316,7 +331,7 @@ class Cluster:
         places: dict[int, Batch] = {}
 
         def is_elsewhere(command: Command) -> bool:
-            slot = slot_of_packed(command.packed, self._tags)
+            slot = slot_of_packed(command.seal(), self._tags)
             if slot is None and batch is not self._limbo:
                 return False
             place = places[id(command)] = self._any() if slot is None else self._at[slot]

@@ -34,9 +34,15 @@ from router.policy.limits import WINDOW
 from router.store import keys
 from router.store.connection import Store
 from router.store.devices import Devices, optional_route, route, text
-from router.store.link import Argument, Reply, fields
+from router.store.link import Reply, fields
+from router.store.mailbox_parts import (
+    ack_part,
+    ack_triples,
+    enqueue_part,
+    idempotency_key,
+    terms,
+)
 from router.store.messages import device_of, read_status
-from router.store.rates import number
 from router.store.subscriptions import read_standing
 from router.store.windows import read_window
 
@@ -78,48 +84,41 @@ class Mailboxes(Devices):
 
         An urgent one leaves before all that wait and are not.
         """
-        device, partition = envelope.device, envelope.partition
-        status = keys.message(envelope.message)
-        idempotency: tuple[str, ...] = ()
-        if envelope.idempotency_key:
-            idempotency = (keys.idempotency(partition, envelope.project, envelope.idempotency_key),)
-        head: tuple[Argument, ...] = (
-            envelope.message,
-            device,
-            envelope.project,
-            envelope.nonce,
-            envelope.now_ms,
-            envelope.expires_ms,
-            envelope.collapse_key,
-            envelope.frame,
-        )
-        tail = (
-            self._retention_ms,
-            envelope.idempotency_digest,
-            envelope.label,
-            number(envelope.rate.per_s),
-            number(envelope.rate.burst),
-            envelope.bridge,
-            envelope.part,
-            envelope.unfit,
-        )
         if envelope.send_at_ms:
-            return self._store.batch.fcall(
-                self._function("schedule"),
-                (
-                    keys.mailbox(device),
-                    keys.timers(partition),
-                    keys.outbox(partition),
-                    status,
-                    *idempotency,
-                ),
-                (*head, envelope.send_at_ms, *tail),
-                urgent=urgent,
-            )
-        return self._store.batch.fcall(
+            return self._begin_schedule(envelope, urgent=urgent)
+        partition = envelope.partition
+        return self._store.batch.gather(
             self._enqueue,
-            (*keys.of_device(device), status, *idempotency),
-            (*head, self._max_pending, self._ack_timeout_ms, *tail),
+            (keys.timers(partition), keys.outbox(partition)),
+            (self._max_pending, self._ack_timeout_ms, self._retention_ms),
+            enqueue_part(envelope),
+            urgent=urgent,
+        )
+
+    def _begin_schedule(self, envelope: Envelope, *, urgent: bool) -> asyncio.Future[Reply]:
+        device, partition = envelope.device, envelope.partition
+        return self._store.batch.fcall(
+            self._function("schedule"),
+            (
+                keys.mailbox(device),
+                keys.timers(partition),
+                keys.outbox(partition),
+                keys.message(envelope.message),
+                *idempotency_key(envelope),
+            ),
+            (
+                envelope.message,
+                device,
+                envelope.project,
+                envelope.nonce,
+                envelope.now_ms,
+                envelope.expires_ms,
+                envelope.collapse_key,
+                envelope.frame,
+                envelope.send_at_ms,
+                self._retention_ms,
+                *terms(envelope),
+            ),
             urgent=urgent,
         )
 
@@ -230,13 +229,13 @@ class Mailboxes(Devices):
         self, device: DeviceId, epoch: int, window: Sequence[Ack], now_ms: int, drops_known: int = 0
     ) -> asyncio.Future[Reply]:
         """Begin `ack` of at most `WINDOW` messages: a task would cost as much as the call."""
-        return self._store.batch.fcall(
+        partition = partition_of(device)
+        return self._store.batch.gather(
             self._ack,
-            (
-                *keys.of_device(device),
-                *(keys.message(kept_as(ack.message, device)) for ack in window),
-            ),
-            (device, epoch, now_ms, self._retention_ms, drops_known, *_triples(device, window)),
+            (keys.timers(partition), keys.outbox(partition)),
+            (self._retention_ms,),
+            ack_part(device, epoch, window, now_ms, drops_known),
+            len(window),
         )
 
     async def nack(
@@ -271,7 +270,7 @@ class Mailboxes(Devices):
                     *(mailbox, index, timers, outbox),
                     *(keys.message(kept_as(ack.message, device)) for ack in group),
                 ),
-                (device, epoch, *_triples(device, group)),
+                (device, epoch, *ack_triples(device, group)),
             )
 
     async def engage(
@@ -374,10 +373,6 @@ class Mailboxes(Devices):
     async def _forget_timer(self, message: MessageId) -> None:
         timers = keys.timers(partition_of_message(message))
         await self._store.batch.call("ZREM", timers, f"send:{message}")
-
-
-def _triples(device: DeviceId, acks: Sequence[Ack]) -> list[Argument]:
-    return [part for ack in acks for part in (kept_as(ack.message, device), ack.seq, ack.sent_ms)]
 
 
 def _enqueued(message: MessageId, reply: list[Reply]) -> Enqueued:

@@ -20,7 +20,7 @@ NOBODY_KNOWS = Handed(0, repeats=True)
 
 
 class Call(NamedTuple):
-    """One `fcall`."""
+    """One `fcall` or `gather`."""
 
     where: str
     function: str
@@ -40,10 +40,14 @@ def _calls_of(module: ast.Module) -> Iterator[Call]:
         for node in ast.walk(scope):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
-            if node.func.attr != "fcall" or len(node.args) < 3:
+            if node.func.attr not in {"fcall", "gather"} or len(node.args) < 3:
                 continue
+            if isinstance(node.args[0], ast.Name):
+                continue  # it hands on what another one asked for
             name = _function_name(node.args[0], kept)
             keys, args = (_handed(argument, scope) for argument in node.args[1:3])
+            if node.func.attr == "gather":  # parts with keys and arguments of their own follow
+                keys, args = keys._replace(repeats=True), args._replace(repeats=True)
             yield Call(f"{scope.name}:{node.lineno}", name, keys, args)
 
 

@@ -55,6 +55,12 @@ local function status_key(outbox, message)
   return string.match(outbox, '^{.-}') .. ':msg:' .. message
 end
 
+-- Answer for one part of a call what went wrong with it; the others go on.
+local function failure(reason)
+  if type(reason) == 'table' and reason.err then return {err = reason.err} end
+  return {err = 'ERR ' .. tostring(reason)}
+end
+
 -- Give the answer to a request whose idempotency key was used before: {-3} for another request,
 -- {-4, message} for the same one; nil where the key is new, or the message is this very one.
 local function answer_before(idempotency, digest, message)
@@ -111,14 +117,45 @@ local function split_head(head)
   return string.match(head, '^([^|]*)|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|(.*)$')
 end
 
--- Take one message out of index and frames.
-local function remove(c, member, seq, collapse)
-  call('ZREM', c.index, member)
+local function drop_frame(c, seq, collapse)
   if collapse ~= '' and call('HGET', c.frames, 'c:' .. collapse) == seq then
     call('HDEL', c.frames, seq, 'n:' .. seq, 'c:' .. collapse)
   else
     call('HDEL', c.frames, seq, 'n:' .. seq)
   end
+end
+
+-- Take one message out of index and frames.
+local function remove(c, member, seq, collapse)
+  call('ZREM', c.index, member)
+  drop_frame(c, seq, collapse)
+end
+
+-- Take an acked message out of index and frames; false where it does not wait. Nearly always it is
+-- the first of its mailbox (`first` then): to take that one costs less than to look for it.
+local function take_out(c, message, seq)
+  local found = call('ZPOPMIN', c.index)
+  local member = found[1]
+  if member and found[2] ~= seq then
+    call('ZADD', c.index, found[2], member)
+    member = call('ZRANGE', c.index, seq, seq, 'BYSCORE')[1]
+  end
+  if not member then return false end
+  local own, collapse = string.match(member, '^([^|]+)|%d+|(.*)$')
+  if own ~= message then
+    if found[2] == seq then call('ZADD', c.index, seq, member) end
+    return false
+  end
+  if found[2] == seq then c.first = seq else call('ZREM', c.index, member) end
+  drop_frame(c, seq, collapse)
+  return true
+end
+
+-- Note of how many messages lost to the pending cap a device has heard.
+local function hear_of_drops(mailbox, drops)
+  local counted = call('HMGET', mailbox, 'dr', 'dk')
+  local heard = math.min(tonumber(drops), tonumber(counted[1]) or 0)
+  if heard > (tonumber(counted[2]) or 0) then call('HSET', mailbox, 'dk', heard) end
 end
 
 -- Take one message out of the mailbox and write its terminal event.
@@ -156,14 +193,21 @@ local function make_room(c)
   call('HINCRBY', c.mailbox, 'dr', 1)
 end
 
--- Put an accepted message into the mailbox: collapse, cap, index, frame, timers.
+-- Set timers, unless they stand at an earlier time.
+local function set_timers(timers, due)
+  if #due > 0 then call('ZADD', timers, 'LT', unpack(due)) end
+end
+
+-- Put an accepted message into the mailbox: collapse, cap, index, frame, timers. Where the caller
+-- gathers timers in `due`, it sets them.
 local function put(c, message, seq, expires, collapse, frame, cap, redeliver_at)
   if collapse ~= '' then
     local old = call('HGET', c.frames, 'c:' .. collapse)
     local member = old and call('ZRANGE', c.index, old, old, 'BYSCORE')[1]
     if member then finish(c, member, old, 'collapsed', '') end
   end
-  if call('ZCARD', c.index) >= tonumber(cap) then make_room(c) end
+  cap = tonumber(cap)
+  if seq > cap and call('ZCARD', c.index) >= cap then make_room(c) end
   call('ZADD', c.index, seq, message .. '|' .. expires .. '|' .. collapse)
   call('HSET', c.mailbox, 'seq', seq)
   if collapse ~= '' then
@@ -171,12 +215,14 @@ local function put(c, message, seq, expires, collapse, frame, cap, redeliver_at)
   else
     call('HSET', c.frames, seq, frame)
   end
+  local due = c.due or {}
+  due[#due + 1] = expires
+  due[#due + 1] = 'expire:' .. c.device
   if redeliver_at then
-    call('ZADD', c.timers, 'LT', expires, 'expire:' .. c.device,
-      redeliver_at, 'redeliver:' .. c.device)
-  else
-    call('ZADD', c.timers, 'LT', expires, 'expire:' .. c.device)
+    due[#due + 1] = redeliver_at
+    due[#due + 1] = 'redeliver:' .. c.device
   end
+  if not c.due then set_timers(c.timers, due) end
 end
 
 -- Read up to `limit` messages that are due from behind seq `after`; expired ones met on the way
