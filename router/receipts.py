@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from router.model.ids import Partition
 from router.model.receipt import Event, Receipt
 from router.store.outbox import Outbox
+from router.telemetry.bulk import observe_all
 from router.telemetry.metrics import Metrics
 
 GROUP: Final = "receipts"
@@ -43,10 +44,14 @@ class MetricsSink:
         """Count them; repeats count again."""
         for event, count in Counter(receipt.event for receipt in receipts).items():
             self._metrics.receipts.labels(event.value).inc(count)
-        observe = self._metrics.ack_latency.observe
-        for receipt in receipts:
-            if receipt.event is Event.DELIVERED and receipt.accepted_ms:
-                observe(max(0, receipt.time_ms - receipt.accepted_ms) / 1000)
+        observe_all(
+            self._metrics.ack_latency,
+            [
+                max(0, receipt.time_ms - receipt.accepted_ms) / 1000
+                for receipt in receipts
+                if receipt.event is Event.DELIVERED and receipt.accepted_ms
+            ],
+        )
 
 
 class Receipts:

@@ -201,8 +201,8 @@ class _Handlers:
         sent = await self._accept_paid(project, entries, quota)
         for index, outcome in zip(places, sent, strict=True):
             outcomes[index] = outcome
-            if not isinstance(outcome, PushError):
-                self._accepted.inc()
+        if accepted := sum(not isinstance(outcome, PushError) for outcome in sent):
+            self._accepted.inc(accepted)
         response = BatchResponse([self._outcome(project, outcome) for outcome in outcomes])
         errors.refuse_all(sent)
         return reply(response, headers=quota.headers)
