@@ -21,6 +21,7 @@ from loadtest.cases import QUICK, Scale
 from loadtest.export import export
 from loadtest.lanes import lanes
 from loadtest.machine import machine, versions
+from loadtest.overload.cases import overload, overload_batch, overload_connects
 from loadtest.recorder import Figure, table
 
 CASES: Final = {
@@ -38,7 +39,12 @@ TOPIC_CASES: Final = {
     "fan-out": topics.fan_outs,
     "attach-topics": topics.attaches,
 }
-_ALL: Final = {**CASES, **TOPIC_CASES}
+OVERLOAD_CASES: Final = {
+    "overload": overload,
+    "overload-batch": overload_batch,
+    "overload-connects": overload_connects,
+}
+_ALL: Final = {**CASES, **TOPIC_CASES, **OVERLOAD_CASES}
 
 
 class Record(msgspec.Struct):

@@ -1,0 +1,1 @@
+"""More work than the gateway can do: what is left of its best, while it refuses the rest."""
