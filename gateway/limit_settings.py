@@ -48,6 +48,10 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         int,
         Meta(ge=0, description="Connections to the API, a process; 0: as descriptors allow."),
     ] = 4000
+    api_queue_s: Annotated[
+        float,
+        Meta(ge=0, le=60, description="Seconds that requests may take on average; 0: any."),
+    ] = 0.1
     address_limits_on_loopback: Annotated[
         bool, Meta(description="Whether the limits by address hold for loopback addresses too.")
     ] = False

@@ -11,12 +11,15 @@ import orjson
 import structlog
 from aiohttp import web
 
+from gateway.acceptors import open_port
 from gateway.api import docs_page, errors, openapi, resources
 from gateway.api.accounts import accounts_of
+from gateway.api.admission import Gate
 from gateway.api.audiences import Audiences, audiences_of
 from gateway.api.auth import Authenticator
 from gateway.api.bridging import bridging_of
 from gateway.api.cors import Origins
+from gateway.api.door import Admission
 from gateway.api.endpoints import dead_letters_of, endpoints_of
 from gateway.api.fcm_model import JsonObject
 from gateway.api.http_server import HttpServer, Reply
@@ -55,6 +58,8 @@ from router.telemetry.metrics import Metrics
 _GRACE_S: Final = 5.0
 """Seconds that running requests and hints have when the process stops."""
 _BACKLOG: Final = 1024
+_ACCEPTED: Final = 32
+"""Connections in a turn of the loop: those that are not accepted cannot be refused either."""
 _PAGE_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
     "X-Content-Type-Options": "nosniff",
@@ -294,19 +299,25 @@ async def serving(services: Services, host: str, port: int) -> AsyncIterator[str
         service.answer,
         settings.api_max_connections,
         metrics.limit_refusals.labels(Limit.API_CONNECTIONS.value).inc,
+        _admission(settings, metrics),
     )
-    loop = asyncio.get_running_loop()
     with opening("api_port", host, port):
-        listener = await loop.create_server(
-            server.accept, host, port, backlog=_BACKLOG, reuse_port=True, reuse_address=True
-        )
-    name, bound = cast("tuple[str, int]", listener.sockets[0].getsockname()[:2])
+        listener = await open_port(server.accept, host, port, _BACKLOG, _ACCEPTED)
+    name, bound = listener.address
     try:
         yield f"http://[{name}]:{bound}" if ":" in name else f"http://{name}:{bound}"
     finally:
         listener.close()
         server.pre_shutdown()
         await server.shutdown(_GRACE_S)
+
+
+def _admission(settings: Settings, metrics: Metrics) -> Admission:
+    def show(gate: Gate) -> None:
+        metrics.api_queue.set(gate.mean_s)
+
+    refused = metrics.limit_refusals.labels(Limit.API_QUEUE.value).inc
+    return Admission(Gate(settings.api_queue_s), refused, show)
 
 
 async def run(settings: Settings, context: RoleContext) -> None:

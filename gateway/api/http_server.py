@@ -17,6 +17,8 @@ from aiohttp.helpers import rfc822_formatted_time
 from typing_extensions import override
 
 from gateway.api import errors
+from gateway.api.admission import Gate
+from gateway.api.door import Admission, DoorProtocol
 from router.model.errors import ErrorCode, PushError
 
 KEEPALIVE_S: Final = 75.0
@@ -75,7 +77,9 @@ class Reply(web.StreamResponse):
     @override
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Write the answer; wait only where the peer does not read."""
-        transport = request.transport
+        protocol, transport = request.protocol, request.transport
+        if isinstance(protocol, DoorProtocol):
+            protocol.answered()
         if transport is None:
             return None
         transport.write(self._encoded(request))
@@ -120,7 +124,7 @@ def connection_limit(configured: int) -> int:
 Answer = Callable[[web.BaseRequest], Awaitable[Reply]]
 
 
-class _Protocol(web.RequestHandler):
+class _Protocol(DoorProtocol):
     """aiohttp's connection, with our words for what is not HTTP."""
 
     __slots__ = ()
@@ -165,10 +169,19 @@ class HttpServer(web.Server):
         answer: gives the reply to a request, and never raises.
         max_connections: that are served; more are answered 503.
         refused: told of each that is not.
+        admission: of requests; without it, all of them are let in.
     """
 
-    def __init__(self, answer: Answer, max_connections: int, refused: Callable[[], None]) -> None:
-        super().__init__(answer)
+    def __init__(
+        self,
+        answer: Answer,
+        max_connections: int,
+        refused: Callable[[], None],
+        admission: Admission | None = None,
+    ) -> None:
+        super().__init__(self._answer)
+        self._handle = answer
+        self._admission = admission or Admission(Gate(0), _ignore, _ignore)
         self._running = asyncio.get_running_loop()
         self._max = connection_limit(max_connections)
         self._refused = refused
@@ -190,11 +203,31 @@ class HttpServer(web.Server):
     def __call__(self) -> web.RequestHandler:
         return _Protocol(
             self,
+            self._admission,
             loop=self._running,
             keepalive_timeout=KEEPALIVE_S,
-            access_log=None,  # type: ignore[arg-type]  # None turns it off
+            access_log=None,
             max_line_size=_MAX_LINE,
             max_field_size=_MAX_LINE,
             lingering_time=_LINGER_S,
             auto_decompress=False,  # `request` does it where a body is wanted, within its limit
         )
+
+    async def _answer(self, request: web.BaseRequest) -> Reply:
+        """Answer a request, and let it out."""
+        protocol = cast("DoorProtocol", request.protocol)
+        try:
+            protocol.refuse_late(request.path)
+        except PushError as error:
+            return Reply(errors.encode(error), error.code.value.http, headers=errors.headers(error))
+        counts = False
+        try:
+            reply = await self._handle(request)
+            counts = request.method == "POST" and reply.code < http.HTTPStatus.MULTIPLE_CHOICES
+            return reply
+        finally:
+            protocol.leave(counts=counts)
+
+
+def _ignore(*_told: object) -> None:
+    """Take no notice."""

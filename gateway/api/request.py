@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from gateway.api.door import DoorProtocol
 from gateway.api.http_server import Reply
 from gateway.api.violations import Reader, load, refuse
 from router.model.errors import ErrorCode, FieldViolation, PushError
@@ -107,6 +108,8 @@ class Call:
         """
         limit = max_bytes or self.max_bytes
         body = await self._received(limit)
+        if isinstance(door := self.request.protocol, DoorProtocol):
+            door.enter(len(body))
         encoding = self.header("Content-Encoding")
         return _decompressed(body, encoding, limit) if encoding else body
 

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import math
 import resource
-import socket
 import ssl
 from collections.abc import Mapping
 from typing import Final
 
 import structlog
 
+from gateway.acceptors import Acceptors, open_port
 from gateway.limit_settings import per_minute
 from gateway.process import Clock, opening
 from gateway.settings import Settings, clients_of
@@ -27,6 +27,8 @@ from router.telemetry.metrics import Metrics
 
 BACKLOG: Final = 4096
 """Connections that the kernel accepts ahead of us; it has its own limit, net.core.somaxconn."""
+_ACCEPTED: Final = 8
+"""In a turn of the loop: sessions wait while more are."""
 RESERVED_DESCRIPTORS: Final = 256
 """For the store, logs, metrics and what else a process opens."""
 RECEIVE_BUFFER: Final = 16_384
@@ -133,7 +135,7 @@ class Listener:
         self._bucket = TokenBucket(rate, rate * BURST_S, clock.monotonic())
         self._wheel: TimerWheel[Connection] = TimerWheel(clock.now_ms())
         self._wall_ahead_ms = self._ahead_ms(clock.now_ms())
-        self._server: asyncio.Server | None = None
+        self._plain: Acceptors | None = None
         self._secure: SecurePort | None = None
         self._timer: asyncio.TimerHandle | None = None
         connections = per_minute(settings.address_connections_per_min)
@@ -180,8 +182,8 @@ class Listener:
 
     def stop_accepting(self) -> None:
         """Close the port; connections stay. May be called again."""
-        if self._server is not None:
-            self._server.close()
+        if self._plain is not None:
+            self._plain.close()
         if self._secure is not None:
             self._secure.stop_accepting()
 
@@ -208,13 +210,10 @@ class Listener:
         if tls is not None:
             self._secure = SecurePort(self._environment, tls, self._settings.connect_timeout_s)
             return await self._secure.open(host, device_port, BACKLOG, RECEIVE_BUFFER)
-        self._server = await asyncio.get_running_loop().create_server(
-            self._accepted, host, device_port, backlog=BACKLOG, reuse_port=True
+        self._plain = await open_port(
+            self._accepted, host, device_port, BACKLOG, _ACCEPTED, RECEIVE_BUFFER
         )
-        for listening in self._server.sockets:  # what is accepted takes over its options
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        return self._plain.address[1]
 
     def _admit(self) -> Refusal | None:
         if self._environment.sockets > self._limit:

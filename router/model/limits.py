@@ -26,6 +26,8 @@ class Limit(enum.StrEnum):
     """Connections to the device port from one client address."""
     API_CONNECTIONS = "api_connections"
     """Connections to the API."""
+    API_QUEUE = "api_queue"
+    """Requests that would wait too long in an API process."""
     FRAMES = "frames"
     """Frames from one device."""
 

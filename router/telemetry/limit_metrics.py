@@ -30,3 +30,9 @@ class LimitMetrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self.api_queue = Gauge(
+            "pushwire_api_queue_seconds",
+            "How long requests took of late, on average, in the API process that takes longest.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
