@@ -49,12 +49,12 @@ class Admission:
 
     Args:
         gate: whether there is room.
-        refused: told of each request for which there is none.
+        refused: told how many requests there was none for, now and then.
         judged: told of each change of the gate.
     """
 
     def __init__(
-        self, gate: Gate, refused: Callable[[], None], judged: Callable[[Gate], None]
+        self, gate: Gate, refused: Callable[[int], None], judged: Callable[[Gate], None]
     ) -> None:
         self.gate = gate
         self.judged = judged
@@ -62,6 +62,8 @@ class Admission:
         self._loop = asyncio.get_running_loop()
         self._look_at_s = 0.0
         """When the event loop is looked at next; 0: not while nobody asks for anything."""
+        self._uncounted = 0
+        """Refused requests that `refused` was not told of."""
         self._held: deque[tuple[float, DoorProtocol]] = deque()
         """Since when who waits, in the order of coming; some are gone or inside by now."""
         self._answers = {retry_s: _answer(retry_s) for retry_s in RETRY_S}
@@ -101,6 +103,9 @@ class Admission:
         now_s = self._loop.time()
         self.gate.late(max(0.0, now_s - self._look_at_s))
         self._look_at_s = 0.0
+        if self._uncounted:
+            self._refused(self._uncounted)
+            self._uncounted = 0
         held, before_s = self._held, now_s - _HOLD_S
         for _ in range(min(len(held), _ANSWERED)):
             since_s, protocol = held[0]
@@ -111,17 +116,22 @@ class Admission:
         while held and not self.gate.closed:
             since_s, protocol = held.pop()
             protocol.come_in(since_s)
-        if self.gate.load or held:
+        if not self._look_at_s and (self.gate.load or held or self._uncounted):
             self._look_later(now_s)
+
+    def _count(self) -> None:
+        self._uncounted += 1
+        if not self._look_at_s:
+            self._look_later(self._loop.time())
 
     def refusal(self) -> bytes:
         """Count a refused request, and give its answer, head and body."""
-        self._refused()
+        self._count()
         return self._answers[self.gate.retry_s()]
 
     def refuse(self) -> PushError:
         """Count a refused request, and give the error that answers it."""
-        self._refused()
+        self._count()
         return _error(self.gate.retry_s())
 
 
