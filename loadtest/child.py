@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
-_START_S: Final = 10.0
+_START_S: Final = 60.0
 _STOP_S: Final = 10.0
 _PORTS: Final = range(20_000, 32_000)
 """Below those that the kernel gives to connections, which may take any of its own meanwhile."""

@@ -24,6 +24,8 @@ _WIDTH: Final = 140
 """Columns where the output is no terminal."""
 _MOST_DEVICES: Final = 15_000
 """nginx is set up for no more, and one address has not many more ports."""
+_INTERRUPTED: Final = 130
+"""As shells have it: 128 and the number of SIGINT."""
 _SPARE_DESCRIPTORS: Final = 500
 """Of a process, besides one for each device."""
 
@@ -64,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (reasons := _reasons(error)) is None:
             raise
         parser.exit(1, f"not measured: {reasons}\n")
+    except KeyboardInterrupt:
+        parser.exit(_INTERRUPTED)
     record = Record(
         dt.datetime.now(dt.UTC).date().isoformat(), machine(), versions(), scale, results
     )

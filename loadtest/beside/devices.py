@@ -37,7 +37,7 @@ class Gather(msgspec.Struct, tag_field="do", tag="gather"):
     """Wait until `count` new messages came since the last `Gather`."""
 
     count: int
-    timeout_s: float = 60.0
+    timeout_s: float = 300.0
 
 
 Command = Open | Gather
