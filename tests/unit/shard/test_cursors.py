@@ -3,7 +3,7 @@
 from gateway.shard.dialects import discover
 from gateway.shard.events import Relay
 from gateway.shard.session.cursors import NEVER_MS, Cursors
-from gateway.shard.session.published import Counts, Topic
+from gateway.shard.session.published import Counts, Run, Topic
 from router.model.ids import DeviceId, MessageId, TopicName
 from router.model.message import ReceiptMode
 from router.model.receipt import Event
@@ -40,6 +40,41 @@ def test_the_next_message_is_sent_and_moves_the_cursor_when_it_is_acked() -> Non
     assert cursors.take_dirty() == [("news", 6)]
     assert not cursors.is_dirty
     assert cursors.in_flight == 0
+
+
+def test_a_run_that_is_all_in_flight_is_acked_at_once_or_message_by_message() -> None:
+    for at_once in (True, False):
+        cursors, news = joined()
+        news.head = 2
+        run = Run([item(1), item(2, 1)])
+        run.look(NOW)
+        assert cursors.offer_run(news, run, DUE, ROOM)
+        assert (cursors.in_flight, cursors.cursor(news), cursors.due_ms) == (2, 0, DUE)
+        assert cursors.acked_together(["m1"]) is None
+        assert cursors.acked_together(["m2", "m1"]) is None
+        if at_once:
+            assert cursors.acked_together(["m1", "m2"]) is not None
+        else:
+            assert cursors.acked(MessageId("m2")) is not None
+            assert cursors.cursor(news) == 0
+            assert cursors.acked_together(["m1"]) is None
+            assert cursors.acked(MessageId("m1")) is not None
+        assert not cursors.has_flight(MessageId("m2"))
+        assert (cursors.in_flight, cursors.take_dirty()) == (0, [("news", 2)])
+
+
+def test_a_session_that_repeats_a_run_leaves_that_of_the_others_alone() -> None:
+    (one, news), other = joined(), Cursors()
+    other.join(news, 0)
+    run = Run([item(1)])
+    run.look(NOW)
+    news.head = 1
+    assert one.offer_run(news, run, DUE, ROOM)
+    assert other.offer_run(news, run, DUE, ROOM)
+    assert [sent.message for sent in one.due(DUE, 1_000, ROOM)] == ["m1"]
+    assert one.due_ms > DUE
+    assert other.due_ms == DUE
+    assert other.acked_together(["m1"]) is not None
 
 
 def test_an_ack_out_of_order_leaves_the_cursor_before_the_first_unacked() -> None:

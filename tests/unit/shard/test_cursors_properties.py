@@ -62,6 +62,10 @@ class CursorsMachine(RuleBasedStateMachine):
     def ack(self, number: int) -> None:
         self._device().ack(number)
 
+    @rule()
+    def ack_all(self) -> None:
+        self._device().ack_all()
+
     @rule(number=_numbers)
     def nack(self, number: int) -> None:
         self._device().nack(number)

@@ -309,10 +309,27 @@ class Device:
             return
         name, one = self.unacked.pop(list(self.unacked)[number % len(self.unacked)])
         self.cursors.acked(one.message)
+        self.done(name, one)
+        self.check()
+
+    def ack_all(self) -> None:
+        """Ack all that the device has in one frame, as it does after a run."""
+        ids = list(self.unacked)
+        if self.cursors.acked_together(ids) is None:
+            for message in ids:
+                self.cursors.acked(message)
+        else:
+            assert self.cursors.is_quiet(self.now_ms)
+        assert self.cursors.in_flight == 0
+        for name, one in self.unacked.values():
+            self.done(name, one)
+        self.unacked.clear()
+        self.check()
+
+    def done(self, name: str, one: Item) -> None:
         if (copies := self.copies.get(name)) is not None and one.seq > copies.since:
             copies.waiting.pop(one.seq, None)
             self.acked_here.add((name, one.seq))
-        self.check()
 
     def nack(self, number: int) -> None:
         if self.unacked:
