@@ -159,13 +159,13 @@ class Connection(asyncio.Protocol):
     def carry_out(self, actions: Sequence[Action]) -> None:
         """Carry out what an input of the session returned, in order."""
         # Nothing for an ack, and one frame for all in a fan-out: nearly all that there is.
-        if not actions:
-            self._arm()
-        elif len(actions) == 1 and type(relay := actions[0]) is Relay:
+        if actions:
+            if len(actions) > 1 or type(relay := actions[0]) is not Relay:
+                self._carry_out_all(actions)
+                return
             self._write(relay.data)
+        if self._deadline_ms or not 0 < self._armed_ms <= self.session.deadline_ms:
             self._arm()
-        else:
-            self._carry_out_all(actions)
 
     def _carry_out_all(self, actions: Sequence[Action]) -> None:
         over = ""
@@ -235,26 +235,42 @@ class Connection(asyncio.Protocol):
         return outcome.rest
 
     def _take(self, events: Sequence[Event]) -> None:
-        now_ms = self._environment.now_ms()
-        reach_ms = self._environment.pace(self._frames_until_ms, now_ms, len(events))
-        if reach_ms < 0:
-            self._environment.refused("frames")
-            self._fail(Failed(CloseCode.POLICY, "too many frames"))
-            return
-        self._frames_until_ms = reach_ms
+        environment = self._environment
+        now_ms = environment.now_ms()
+        if environment.frame_ms:
+            if len(events) == 1 and self._frames_until_ms <= now_ms:
+                # Nearly always: it has been quiet, and a single frame is never too many.
+                self._frames_until_ms = now_ms + environment.frame_ms
+            elif not self._keeps_pace(now_ms, len(events)):
+                return
         for event in events:
             if type(event) is bytes or type(event) is str:
                 if self._phase == _OPEN:
                     self.carry_out(self.session.on_message(event, now_ms))
-            elif type(event) is Ping:
-                self.session.on_alive(now_ms)
-                self._answer(event.payload)
-            elif type(event) is Pong:
-                self.session.on_alive(now_ms)
-            elif type(event) is Closed:
-                self._on_closed(event)
-            elif type(event) is Failed:
-                self._fail(event)
+            else:
+                self._control(event, now_ms)
+
+    def _control(self, event: Event, now_ms: int) -> None:
+        if type(event) is Ping:
+            self.session.on_alive(now_ms)
+            self._answer(event.payload)
+        elif type(event) is Pong:
+            self.session.on_alive(now_ms)
+        elif type(event) is Closed:
+            self._on_closed(event)
+        elif type(event) is Failed:
+            self._fail(event)
+
+    def _keeps_pace(self, now_ms: int, frames: int) -> bool:
+        """Count frames that came; False where they are too many, and the connection ends."""
+        environment = self._environment
+        reach_ms = environment.pace(self._frames_until_ms, now_ms, frames)
+        if reach_ms < 0:
+            environment.refused("frames")
+            self._fail(Failed(CloseCode.POLICY, "too many frames"))
+            return False
+        self._frames_until_ms = reach_ms
+        return True
 
     def _answer(self, payload: bytes) -> None:
         if self._congestion is not None:

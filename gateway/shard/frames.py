@@ -41,9 +41,10 @@ _MASK_SIZE: Final = 4
 _OPCODES: Final = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
 _WHOLE_TEXT: Final = _FIN | TEXT
 _WHOLE_BINARY: Final = _FIN | BINARY
-_SHORT_END: Final = _MASKED | _LENGTH_16
-"""The second byte of a masked frame with a 7-bit length is below this."""
 _SHORT_HEADER: Final = 6
+_LONGEST: Final = _SHORT_HEADER + _LENGTH_16 - 1
+_SHORT_SECOND: Final = _MASKED - _SHORT_HEADER
+"""The second byte of a masked frame with a 7-bit length, less the bytes of the whole frame."""
 _CODE_SIZE: Final = 2
 
 _utf8: Final = codecs.getincrementaldecoder("utf-8")
@@ -78,8 +79,6 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
 Event = str | bytes | Ping | Pong | Closed | Failed
 """A whole message is its payload itself: str for text, bytes for binary."""
 
-_NOTHING: Final[tuple[Event, ...]] = ()
-
 
 class _Violation(Exception):  # noqa: N818 - it never leaves this module
     """Ends the reader with `Failed`."""
@@ -99,50 +98,50 @@ class Reader:
         max_bytes: largest message, all fragments together (1009 beyond).
     """
 
-    __slots__ = ("_assembly", "_ended", "_max_bytes")
+    __slots__ = ("_assembly", "_most")
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self._most = max_bytes + _SHORT_HEADER
+        """Bytes of the largest frame with a short header."""
         self._assembly: _Assembly | None = None
-        self._ended = False
+        """What is incomplete; `_OVER` after the end."""
 
     def feed(self, data: bytes) -> Sequence[Event]:
         """Take the next bytes; give what they complete, in order. After the end: nothing."""
-        if self._assembly is None and not self._ended and len(data) >= _SHORT_HEADER:
+        size = len(data)
+        if (
+            self._assembly is None
+            and _SHORT_HEADER <= size <= _LONGEST
+            and data[1] == size + _SHORT_SECOND
+            and size <= self._most
+        ):
             # Nearly all traffic: one short message, whole, alone in its chunk.
-            kind, size = data[0], data[1]
-            if (
-                _MASKED <= size < _SHORT_END
-                and len(data) == _SHORT_HEADER + size - _MASKED
-                and len(data) - _SHORT_HEADER <= self._max_bytes
-            ):
-                if kind == _WHOLE_BINARY:
-                    return (apply_mask(data[6:], data[2:6]),)
-                if kind == _WHOLE_TEXT:
-                    try:
-                        return (apply_mask(data[6:], data[2:6]).decode(),)
-                    except UnicodeDecodeError:
-                        self._ended = True
-                        return (_BAD_TEXT,)
-        if self._ended:
-            return _NOTHING
+            kind = data[0]
+            if kind == _WHOLE_BINARY:
+                return (apply_mask(data[6:], data[2:6]),)
+            if kind == _WHOLE_TEXT:
+                try:
+                    return (apply_mask(data[6:], data[2:6]).decode(),)
+                except UnicodeDecodeError:
+                    self._assembly = _OVER
+                    return (_BAD_TEXT,)
         return self._assemble(data)
 
     def _assemble(self, data: bytes) -> list[Event]:
         assembly = self._assembly
         if assembly is None:
-            assembly = _Assembly(self._max_bytes)
+            assembly = _Assembly(self._most - _SHORT_HEADER)
         events: list[Event] = []
         try:
             assembly.feed(data, events)
         except _Violation as violation:
             events.append(Failed(violation.code, violation.reason))
-            self._ended = True
-        if self._ended or assembly.ended or assembly.idle:
-            self._assembly = None
-            self._ended = self._ended or assembly.ended
+            self._assembly = _OVER
+            return events
+        if assembly.ended:
+            self._assembly = _OVER
         else:
-            self._assembly = assembly
+            self._assembly = None if assembly.idle else assembly
         return events
 
 
@@ -326,6 +325,10 @@ class _Assembly:
         self.ended = True
         return _read_close(payload)
 
+
+_OVER: Final = _Assembly(0)
+"""Stands for a reader that has come to its end: it takes nothing more, and is shared by all."""
+_OVER.ended = True
 
 _BAD_TEXT: Final = Failed(CloseCode.INVALID_PAYLOAD, "text must be UTF-8")
 

@@ -315,6 +315,8 @@ class Session(TopicDelivery):
         return (Attach(credential.device, hashed, limit, frame.sdk, version),)
 
     def _on_ack(self, frame: AckFrame, now_ms: int) -> Sequence[Action]:
+        if (done := self._acked_together(frame.ids, now_ms)) is not None:
+            return done
         ids = self._topic_acks(frame.ids, now_ms)
         acks = self._settle(ids, now_ms) if ids else []
         actions: list[Action] = [Acked(tuple(acks), self._heard(acks))] if acks else []

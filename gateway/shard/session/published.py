@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from gateway.shard.dialect import Dialect
-from gateway.shard.events import Relay
+from gateway.shard.events import CRITICAL_ROOM, Relay
 from gateway.shard.frames import BINARY, TEXT, build_frame
 from router.model.ids import DeviceId, MessageId, ProjectId, TopicName
 from router.model.lane import Lane
@@ -31,7 +31,7 @@ class Topic:
         siblings: the topics of the project by name, which conditions ask for.
     """
 
-    __slots__ = ("counts", "head", "name", "siblings")
+    __slots__ = ("alone", "counts", "head", "name", "siblings")
 
     def __init__(
         self,
@@ -44,6 +44,8 @@ class Topic:
         self.counts = counts
         self.head = head
         self.siblings = {} if siblings is None else siblings
+        self.alone: Final[Mapping[Topic, None]] = {self: None}
+        """A set of this topic alone, shared by the sessions that have moved in no other."""
 
 
 class Item(msgspec.Struct, gc=False):
@@ -83,6 +85,18 @@ class Item(msgspec.Struct, gc=False):
         return found
 
 
+class Together(msgspec.Struct, frozen=True, gc=False):
+    """A run in flight, shared by all sessions that took it at one time and have nothing else.
+
+    Most have nothing else: so a delivery makes no object of its own, and its ack drops none.
+    """
+
+    topic: Topic
+    items: Sequence[Item]
+    ids: list[MessageId]
+    due_ms: int
+
+
 class Run:
     """Messages of one topic and lane, one behind the other: a session takes them at once.
 
@@ -90,17 +104,34 @@ class Run:
         items: at least one; what has no seq stands alone.
     """
 
-    __slots__ = ("_chained", "_relays", "first", "items", "lane", "last", "previous", "whole")
+    __slots__ = (
+        "_chained",
+        "_written",
+        "extra",
+        "first",
+        "items",
+        "lane",
+        "last",
+        "previous",
+        "shared",
+        "size",
+        "whole",
+    )
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.items = items
+        self.size = len(items)
         self.lane = items[0].lane
+        self.extra = CRITICAL_ROOM if self.lane is Lane.CRITICAL else 0
+        """Room beyond the window that these may take."""
         self.previous = items[0].previous
         self.first = items[0].seq
         self.last = items[-1].seq
         pairs = itertools.pairwise(items)
         self._chained = self.first > 0 and all(one.seq == two.previous for one, two in pairs)
-        self._relays: dict[str, Relay] = {}
+        self._written: dict[Dialect, tuple[Relay]] = {}
+        self.shared: Together | None = None
+        """As those have it that took it last."""
         self.whole = False
         """Whether all of it goes to everyone who has seen what is before it, by `look`."""
 
@@ -111,14 +142,19 @@ class Run:
             for item in self.items
         )
 
-    def relay(self, dialect: Dialect) -> Relay:
-        """Give all frames as one piece: built once for all sessions of a dialect."""
-        if len(self.items) == 1:
-            return self.items[0].relay(dialect)
-        found = self._relays.get(dialect.subprotocol)
+    def share(self, topic: Topic, due_ms: int) -> Together:
+        """Give the run in flight to sessions of its topic, due again at one time."""
+        ids = [item.message for item in self.items]
+        self.shared = Together(topic, self.items, ids, due_ms)
+        return self.shared
+
+    def written(self, dialect: Dialect) -> tuple[Relay]:
+        """Give what writes all frames as one piece: built once for all sessions of a dialect."""
+        found = self._written.get(dialect)
         if found is None:
             frames = [item.relay(dialect).data for item in self.items]
-            found = self._relays[dialect.subprotocol] = Relay(b"".join(frames))
+            relay = Relay(b"".join(frames)) if self.size > 1 else self.items[0].relay(dialect)
+            found = self._written[dialect] = (relay,)
         return found
 
 
