@@ -1,6 +1,6 @@
 """A run as one HTML page: style, script and charts are in it, so that it opens anywhere."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
 from typing import Final
@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from loadtest.report.chart import Chart, Line, draw, number, percent
-from loadtest.run.result import Latency, Result
+from loadtest.run.result import Latency, Point, Result
 from loadtest.run.spec import encode_hook
 from loadtest.run.trends import role_of
 
@@ -103,11 +103,21 @@ def charts(result: Result) -> list[Chart]:
             ],
             log=True,
         ),
-        over_time(
-            CPU,
-            "% of a core",
-            of_processes([point.cpu for point in points]),
-        ),
+        *over_processes(points, over_time),
+    ]
+    if any(point.errors or point.backlog >= _BACKLOG for point in points):
+        lines = [
+            Line("errors a second", [point.errors / period for point in points]),
+            Line("due and unanswered", [point.backlog for point in points]),
+        ]
+        found.append(over_time("Errors and backlog of the app servers", "messages", lines))
+    return found
+
+
+def over_processes(points: Sequence[Point], over_time: Callable[..., Chart]) -> list[Chart]:
+    """Give the charts of what each kind of process of the gateway takes."""
+    return [
+        over_time(CPU, "% of a core", of_processes([point.cpu for point in points])),
         over_time(
             "Memory of the gateway's processes",
             "MiB resident",
@@ -124,13 +134,6 @@ def charts(result: Result) -> list[Chart]:
             of_processes([point.descriptors for point in points]),
         ),
     ]
-    if any(point.errors or point.backlog >= _BACKLOG for point in points):
-        lines = [
-            Line("errors a second", [point.errors / period for point in points]),
-            Line("due and unanswered", [point.backlog for point in points]),
-        ]
-        found.append(over_time("Errors and backlog of the app servers", "messages", lines))
-    return found
 
 
 def of_processes(values: Sequence[Mapping[str, float]]) -> list[Line]:

@@ -6,7 +6,7 @@ import datetime as dt
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -17,6 +17,7 @@ from loadtest.publishers import subscribe
 from loadtest.run.account import Reckoning, Sent, Verdict, total
 from loadtest.run.figures import Costs, figures
 from loadtest.run.footprint import Footprint
+from loadtest.run.gathering import all_of, in_turn
 from loadtest.run.ground import Ground, GroundError, check
 from loadtest.run.judge import Judge
 from loadtest.run.layout import Layout
@@ -36,7 +37,7 @@ from loadtest.run.protocol import (
 )
 from loadtest.run.receiver import Receiver, receiving
 from loadtest.run.result import Result
-from loadtest.run.roll_call import call_all
+from loadtest.run.roll_call import CALLERS, call_all, time_for
 from loadtest.run.samples import Sampler, counters
 from loadtest.run.spec import Spec
 from loadtest.run.tally import Tally, period_of
@@ -53,12 +54,6 @@ _EXPIRY_S: Final = 2.0
 _RECHECK_S: Final = 0.5
 _RECHECKS_S: Final = 5.0
 """Between two looks at mailboxes, at first and at the most: devices ack meanwhile."""
-
-_ROLL_S: Final = 60.0
-_ROLLS_PER_S: Final = 1_000
-"""How long a roll call may take: so long, and a second for so many devices."""
-_CALLERS: Final = 4
-"""Processes that call their devices by token at once."""
 
 T = TypeVar("T")
 
@@ -166,7 +161,7 @@ class Leader:
             )
             for number in range(count)
         ]
-        answers = await _all(
+        answers = await all_of(
             [self._devices[number].ask(order) for number, order in enumerate(orders)]
         )
         for answer in answers:
@@ -215,13 +210,13 @@ class Leader:
     async def _call_the_roll(self) -> None:
         """Have every device answer a message to all, and one of its own."""
         for name, each in (("roll call by condition", False), ("roll call by token", True)):
-            order = RollCall(name, each, _ROLL_S + self._spec.devices / _ROLLS_PER_S)
+            order = RollCall(name, each, time_for(self._spec.devices))
             self._mark(f"{name} begins")
             if not each:
                 await call_all(self._ground.place, name)
-            turns = asyncio.Semaphore(_CALLERS if each else len(self._devices))
-            asked = [_in_turn(turns, process.ask(order)) for process in self._devices]
-            answers = await self._timed(name, _all(asked))
+            turns = asyncio.Semaphore(CALLERS if each else len(self._devices))
+            asked = [in_turn(turns, process.ask(order)) for process in self._devices]
+            answers = await self._timed(name, all_of(asked))
             absent = sum(answer.absent for answer in answers)
             present = self._spec.devices - absent
             self._mark(f"{name}: {present} of {self._spec.devices} devices answered")
@@ -258,7 +253,7 @@ class Leader:
         order = Connect(
             rate, CONNECT_S + (self._spec.devices / self._spec.connect_rate if rate else 0)
         )
-        await _all([process.ask(order) for process in self._devices])
+        await all_of([process.ask(order) for process in self._devices])
 
     async def _send(self, tokens: list[str]) -> Done:
         if self._senders is None:
@@ -311,7 +306,7 @@ class Leader:
         wait_s = _RECHECK_S
         while True:
             try:
-                answers = await _all([process.ask(order) for process in self._devices])
+                answers = await all_of([process.ask(order) for process in self._devices])
             except ExceptionGroup as group:
                 self._failed.append(f"mailboxes could not be looked at: {flattened(group)[0]}")
                 return False
@@ -323,7 +318,7 @@ class Leader:
             wait_s = min(2 * wait_s, _RECHECKS_S)
 
     async def _reckon(self, sent: dict[str, Sent]) -> list[Reckoning]:
-        answers = await _all([process.ask(Reckon(sent)) for process in self._devices])
+        answers = await all_of([process.ask(Reckon(sent)) for process in self._devices])
         return [answer.reckoning for answer in answers if answer.reckoning is not None]
 
     async def _dismiss(self) -> None:
@@ -331,7 +326,7 @@ class Leader:
         self._screen.phase("leaving")
         order = Dismiss(unregister=not self._ground.own)
         with contextlib.suppress(Exception):  # the run may have ended because these processes did
-            await _all([process.ask(order) for process in self._devices])
+            await all_of([process.ask(order) for process in self._devices])
 
     # What goes on beside them.
 
@@ -403,14 +398,3 @@ class Leader:
             ),
             counters=self._counted,
         )
-
-
-async def _in_turn(turns: asyncio.Semaphore, work: Coroutine[object, object, T]) -> T:
-    async with turns:
-        return await work
-
-
-async def _all(work: Sequence[Coroutine[object, object, Done]]) -> list[Done]:
-    async with asyncio.TaskGroup() as group:
-        asked = [group.create_task(one) for one in work]
-    return [task.result() for task in asked]

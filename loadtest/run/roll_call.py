@@ -26,6 +26,15 @@ _TIMEOUT_S: Final = 120.0
 _TRY_AGAIN_S: Final = 1.0
 _TRIES: Final = 60
 _RETRIED: Final = frozenset({429, 503})
+CALLERS: Final = 4
+"""Processes that call their devices by token at once."""
+_ROLL_S: Final = 60.0
+_ROLLS_PER_S: Final = 1_000
+
+
+def time_for(devices: int) -> float:
+    """Give how many seconds a roll call of so many may take."""
+    return _ROLL_S + devices / _ROLLS_PER_S
 
 
 class _Error(msgspec.Struct):

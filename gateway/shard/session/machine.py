@@ -33,7 +33,6 @@ from gateway.shard.dialect import (
 )
 from gateway.shard.events import (
     MAX_FETCH,
-    Acked,
     Action,
     Attach,
     ChangeTopics,
@@ -136,7 +135,7 @@ class Session(TopicDelivery):
         except WrongTypeError as error:
             return self._close(CloseCode.UNSUPPORTED_DATA, str(error))
         if type(frame) is AckFrame and self.state >= _LIVE:
-            return self._on_ack(frame, now_ms)
+            return self._on_ack(frame.ids, now_ms)
         return self._on_frame(frame, now_ms)
 
     def on_attached(self, attached: Attached, now_ms: int) -> Sequence[Action]:
@@ -226,11 +225,6 @@ class Session(TopicDelivery):
         frame = Ok(ref) if error is None else Error(code, error, ref)
         return (Send(self._dialect.encode(frame)),)
 
-    def on_writable(self, writable: bool, now_ms: int) -> Sequence[Action]:  # noqa: FBT001 - a state
-        """Take it that the transport's buffer is full, or has room again."""
-        self._writable = writable
-        return self._pump([], now_ms) if writable and self._is_live() else _NOTHING
-
     def on_timer(self, now_ms: int) -> Sequence[Action]:
         """Take it that `deadline_ms` has come."""
         if self.state is _CLOSED or now_ms < self.deadline_ms:
@@ -313,14 +307,6 @@ class Session(TopicDelivery):
         # What a registration would not take does not replace what it holds.
         version = frame.app_version if app_version_violation(frame.app_version) is None else ""
         return (Attach(credential.device, hashed, limit, frame.sdk, version),)
-
-    def _on_ack(self, frame: AckFrame, now_ms: int) -> Sequence[Action]:
-        if (done := self._acked_together(frame.ids, now_ms)) is not None:
-            return done
-        ids = self._topic_acks(frame.ids, now_ms)
-        acks = self._settle(ids, now_ms) if ids else []
-        actions: list[Action] = [Acked(tuple(acks), self._heard(acks))] if acks else []
-        return self._moved(self._pump(actions, now_ms) if self._has_more(now_ms) else actions)
 
     def _on_nack(self, frame: NackFrame, now_ms: int) -> Sequence[Action]:
         message = MessageId(frame.id)

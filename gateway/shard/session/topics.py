@@ -11,6 +11,7 @@ from typing_extensions import override
 from gateway.shard.dialect import Dialect
 from gateway.shard.events import (
     TRANSITIONS,
+    Acked,
     Action,
     CursorsMoved,
     Input,
@@ -189,7 +190,21 @@ class TopicDelivery(Delivery):
         self._cursors.mark_dirty()
         return self._moved([])
 
+    def on_writable(self, writable: bool, now_ms: int) -> Sequence[Action]:  # noqa: FBT001 - a state
+        """Take it that the transport's buffer is full, or has room again."""
+        self._writable = writable
+        return self._pump([], now_ms) if writable and self._is_live() else _NOTHING
+
     # For the session.
+
+    def _on_ack(self, ids: Sequence[str], now_ms: int) -> Sequence[Action]:
+        """Take an ack frame."""
+        if (done := self._acked_together(ids, now_ms)) is not None:
+            return done
+        ids = self._topic_acks(ids, now_ms)
+        acks = self._settle(ids, now_ms) if ids else []
+        actions: list[Action] = [Acked(tuple(acks), self._heard(acks))] if acks else []
+        return self._moved(self._pump(actions, now_ms) if self._has_more(now_ms) else actions)
 
     def _acked_together(self, ids: Sequence[str], now_ms: int) -> Sequence[Action] | None:
         """Take acks of all that the device has, as nearly all of topics are; None for others."""

@@ -314,7 +314,7 @@ class Device:
 
     def ack_all(self) -> None:
         """Ack all that the device has in one frame, as it does after a run."""
-        ids = list(self.unacked)
+        ids = [MessageId(message) for message in self.unacked]
         if self.cursors.acked_together(ids) is None:
             for message in ids:
                 self.cursors.acked(message)
