@@ -114,21 +114,23 @@ def charts(result: Result) -> list[Chart]:
     return found
 
 
-def over_processes(points: Sequence[Point], over_time: Callable[..., Chart]) -> list[Chart]:
-    """Give the charts of what each kind of process of the gateway takes."""
+def over_processes(
+    points: Sequence[Point], of: Callable[[str, str, list[Line]], Chart]
+) -> list[Chart]:
+    """Give the charts of what each process of the gateway takes."""
     return [
-        over_time(CPU, "% of a core", of_processes([point.cpu for point in points])),
-        over_time(
+        of(CPU, "% of a core", of_processes([point.cpu for point in points])),
+        of(
             "Memory of the gateway's processes",
             "MiB resident",
             of_processes([point.memory for point in points]),
         ),
-        over_time(
+        of(
             "Memory with shared pages split among their sharers",
             "MiB PSS",
             of_processes([point.pss for point in points]),
         ),
-        over_time(
+        of(
             "Open descriptors of the gateway's processes",
             "descriptors",
             of_processes([point.descriptors for point in points]),
