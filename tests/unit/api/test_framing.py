@@ -37,6 +37,18 @@ def test_a_body_may_come_in_pieces() -> None:
     assert not framing.left
 
 
+def test_the_same_head_may_come_with_another_body_or_more_than_it() -> None:
+    framing = Framing()
+    assert framing.begin(request(b"Content-Length: 5", body=b"12345"))
+    assert framing.begin(request(b"Content-Length: 5", body=b"67"))
+    assert framing.left == 3
+    assert framing.go_on(b"890")
+    assert framing.begin(request(b"Content-Length: 3", body=b"123"))
+    assert (framing.left, framing.body) == (0, 3)
+    assert not framing.begin(request(b"Content-Length: 3", body=b"1234"))
+    assert framing.lost
+
+
 @pytest.mark.parametrize(
     "data",
     [
