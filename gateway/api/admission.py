@@ -10,8 +10,12 @@ from typing import Final
 
 UNIT_BYTES: Final = 512
 """A request weighs one for each so many bytes of its body: about a message of a batch."""
-LEAST: Final = 100
+LEAST: Final = 256
 """So much may always be under way: a process that was idle has no rate to go by."""
+FEW: Final = 8
+"""So many requests may, whatever they weigh: an app server that sends large batches, a few at once,
+waits for its own work alone.
+"""
 MOST: Final = 10_000
 """More may never be under way: as many commands wait for the store."""
 INTERVAL_S: Final = 0.1
@@ -28,10 +32,13 @@ class Gate:
 
     Args:
         wait_s: how long requests may take on average; 0: as long as they do.
+        few: so many may always be under way.
     """
 
     __slots__ = (
         "_done",
+        "_few",
+        "_inside",
         "_late_s",
         "_retries",
         "_since_s",
@@ -42,12 +49,14 @@ class Gate:
         "wait_s",
     )
 
-    def __init__(self, wait_s: float) -> None:
+    def __init__(self, wait_s: float, few: int = FEW) -> None:
         self.wait_s = wait_s
         self._since_s = 0.0
         self._done = 0
         self._waited = 0.0
         self._late_s = 0.0
+        self._few = few
+        self._inside = 0
         self._retries = itertools.cycle(RETRY_S)
         self.load = 0
         """What is under way."""
@@ -59,7 +68,7 @@ class Gate:
     @property
     def closed(self) -> bool:
         """Whether the next request is to be refused."""
-        return self.load >= self.limit and self.wait_s > 0
+        return self.load >= self.limit and self._inside >= self._few and self.wait_s > 0
 
     def retry_s(self) -> int:
         """Give the seconds after which the next one that is refused may try again."""
@@ -74,6 +83,7 @@ class Gate:
         if not self.load:
             self._begin(now_s)
         self.load += weight
+        self._inside += 1
 
     def leave(self, weight: int, now_s: float, waited_s: float | None) -> bool:
         """Let a request out.
@@ -87,6 +97,7 @@ class Gate:
             Whether an interval ended: `limit` and `mean_s` are new.
         """
         self.load -= weight
+        self._inside -= 1
         if waited_s is not None:
             self._done += weight
             self._waited += weight * waited_s

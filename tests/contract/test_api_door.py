@@ -24,7 +24,7 @@ class Stage:
     """A server whose handler waits for `go_on`, and one connection to it."""
 
     def __init__(self) -> None:
-        self.gate = Gate(0.1)
+        self.gate = Gate(0.1, few=0)
         self.refused = 0
         self.handled: list[bytes] = []
         self.go_on = asyncio.Event()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.api.admission import INTERVAL_S, LEAST, MOST, RETRY_S, Gate, weight_of
+from gateway.api.admission import FEW, INTERVAL_S, LEAST, MOST, RETRY_S, Gate, weight_of
 
 WAIT_S = 0.1
 
@@ -32,7 +32,8 @@ def test_where_requests_take_too_long_it_lets_in_what_gets_done_within_the_wait(
     rate_per_s = 500 / (1.01 * INTERVAL_S)
     assert gate.limit == pytest.approx(rate_per_s * WAIT_S, rel=0.01)
     assert gate.mean_s == pytest.approx(2 * WAIT_S)
-    gate.enter(1000, 1.0)
+    for _ in range(FEW):
+        gate.enter(100, 1.0)
     assert gate.closed
 
 
@@ -41,6 +42,15 @@ def test_it_never_lets_in_less_than_the_least() -> None:
     gate.enter(1, 0.0)
     work(gate, 2, took_s=10.0, begin_s=0.0)
     assert gate.limit == LEAST
+
+
+def test_a_few_requests_may_always_be_under_way_however_large() -> None:
+    gate = Gate(WAIT_S)
+    for _ in range(FEW - 1):
+        gate.enter(MOST, 0.0)
+    assert not gate.closed
+    gate.enter(1, 0.0)
+    assert gate.closed
 
 
 def test_it_opens_again_once_nothing_waits() -> None:
