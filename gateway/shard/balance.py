@@ -31,7 +31,7 @@ SLACK_DEVICES: Final = 20
 """... and so many devices: chance spreads no better."""
 MOVED_SHARE: Final = 0.15
 """Share of its devices that a shard sends away in a round at the most, or `SLACK_DEVICES`, ..."""
-MOVED: Final = 1_000
+MOVED: Final = 200
 """... and never more than so many."""
 _JITTER_S: Final = 1.0
 

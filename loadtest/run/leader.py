@@ -198,10 +198,10 @@ class Leader:
             await making
         self._look_at_trends(sending_since, self._t)
         await self._timed("settling", self._settle())
-        if spec.roll_call:
-            await self._call_the_roll()
         spent = self._sampler.take_spent()
         self._generating_s = self._generator_s() - generator_s
+        if spec.roll_call:
+            await self._call_the_roll()
         if self._ground.ops:
             now = await counters(self._ground.ops)
             self._counted = {name: now[name] - self._counted.get(name, 0.0) for name in now}
@@ -251,7 +251,7 @@ class Leader:
     async def _connect(self) -> None:
         rate = self._spec.connect_rate / len(self._devices)
         order = Connect(
-            rate, CONNECT_S + (self._spec.devices / self._spec.connect_rate if rate else 0)
+            rate, CONNECT_S + (2 * self._spec.devices / self._spec.connect_rate if rate else 0)
         )
         await all_of([process.ask(order) for process in self._devices])
 
