@@ -15,6 +15,7 @@ import msgspec
 import uvloop
 
 from loadtest import cases, offline, topics
+from loadtest.bridge_hang import bridge_hang
 from loadtest.bridges import bridges
 from loadtest.callbacks import callbacks
 from loadtest.cases import QUICK, Scale
@@ -44,7 +45,9 @@ OVERLOAD_CASES: Final = {
     "overload-batch": overload_batch,
     "overload-connects": overload_connects,
 }
-_ALL: Final = {**CASES, **TOPIC_CASES, **OVERLOAD_CASES}
+LONG_CASES: Final = {"bridge-hang": bridge_hang}
+"""By name alone: they take minutes."""
+_ALL: Final = {**CASES, **TOPIC_CASES, **OVERLOAD_CASES, **LONG_CASES}
 
 
 class Record(msgspec.Struct):

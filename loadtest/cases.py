@@ -31,6 +31,8 @@ class Scale(msgspec.Struct, frozen=True):
     devices: int = 2_000
     messages: int = 20_000
     steady_s: float = 20.0
+    hang_s: float = 180.0
+    """How long a provider that hangs is looked at."""
     subscribers: int = 1_000
     published: int = 1_000
     topic_devices: int = 5_000
@@ -58,6 +60,7 @@ QUICK: Final = Scale(
     devices=200,
     messages=2_000,
     steady_s=3.0,
+    hang_s=10.0,
     subscribers=100,
     published=200,
     topic_devices=200,

@@ -21,7 +21,7 @@ from typing_extensions import override
 STREAMS: Final = 1000
 _WINDOW: Final = 2**24
 _HEAD_END: Final = b"\r\n\r\n"
-_NAME: Final = b'{"name":"projects/bench/messages/1"}'
+NAME: Final = b'{"name":"projects/bench/messages/1"}'
 _TOKEN: Final = b'{"access_token":"bench","expires_in":3600,"token_type":"Bearer"}'
 _FCM_KEY_BITS: Final = 2048
 
@@ -61,11 +61,17 @@ class Counts:
                 await self._reached.wait()
 
 
-class Apns(asyncio.Protocol):
-    """One HTTP/2 connection to a provider that takes every push."""
+class Http2(asyncio.Protocol):
+    """One HTTP/2 connection to a provider that takes every push.
 
-    def __init__(self, counts: Counts, answer_s: float) -> None:
-        self._counts, self._answer_s = counts, answer_s
+    Args:
+        counts: what it saw.
+        answer_s: what it takes to answer; None where it never does.
+        body: of its answers, JSON; APNs has none.
+    """
+
+    def __init__(self, counts: Counts, answer_s: float | None, body: bytes = b"") -> None:
+        self._counts, self._answer_s, self._body = counts, answer_s, body
         config = jh2.config.H2Configuration(client_side=False, header_encoding=None)
         self._h2 = jh2.connection.H2Connection(config)
         codes = jh2.settings.SettingCodes
@@ -101,14 +107,16 @@ class Apns(asyncio.Protocol):
                 case _:
                     continue
         self._flush()
-        if ended:
+        if ended and self._answer_s is not None:
             self._loop.call_later(self._answer_s, self._answer, ended)
 
     def _answer(self, streams: list[int]) -> None:
         for stream in streams:
             self._h2.send_headers(
-                stream, [(b":status", b"200"), (b"apns-id", b"bench")], end_stream=True
+                stream, [(b":status", b"200"), (b"apns-id", b"bench")], end_stream=not self._body
             )
+            if self._body:
+                self._h2.send_data(stream, self._body, end_stream=True)
             self._counts.end()
         self._flush()
 
@@ -138,7 +146,7 @@ class Fcm:
                 self._counts.begin()
                 await asyncio.sleep(self._answer_s)
                 self._counts.end()
-                writer.write(_answer(_NAME))
+                writer.write(_answer(NAME))
         writer.close()
 
 
