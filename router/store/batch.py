@@ -92,7 +92,7 @@ class Batch:
         self._flying: list[Command] = []
         self._waiting = 0
         self._open: dict[_Kind, tuple[Command, Parts]] = {}
-        """Calls that parts may join, or might until a moment ago."""
+        """Calls that parts may join, or might before the last pipeline left."""
         self._replies: list[Reply] = []
         self._expected = 0
         self._written_at = 0.0
@@ -270,6 +270,8 @@ class Batch:
                     continue
                 command.sent = True
                 flying.append(command)
+        if not self._queue and not self._urgent:
+            self._open.clear()  # they would hold on to what is sent
         if not flying:
             return
         data = [command.packed or command.seal() for command in flying]

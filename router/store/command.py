@@ -66,9 +66,9 @@ class Command:
 
     def takes_more(self, messages: int, deadline: float) -> bool:
         """Tell whether a part of so many messages, with this deadline, may still join."""
-        waits = not self.packed and not self.waiter.done()
-        has_room = self.messages + messages <= MAX_GATHERED
-        return waits and has_room and deadline - self.deadline <= JOIN_S
+        if self.packed or self.messages + messages > MAX_GATHERED:
+            return False
+        return deadline - self.deadline <= JOIN_S and not self.waiter.done()
 
     def seal(self) -> bytes:
         """Give the bytes; no part joins after that."""
@@ -102,6 +102,11 @@ class Parts:
 
     def pack(self) -> bytes:
         """Write the call, without parts that were withdrawn."""
+        if len(self._parts) == 1:
+            keys_of_part, args_of_part = self._parts.pop()
+            number = len(self._keys) + len(keys_of_part)
+            head: tuple[Argument, ...] = ("FCALL", self._function, number, *self._keys)
+            return pack((*head, *keys_of_part, *self._args, *args_of_part))
         keys: list[Argument] = [*self._keys]
         args: list[Argument] = [*self._args]
         futures = []
