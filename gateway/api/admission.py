@@ -10,7 +10,7 @@ from typing import Final
 
 UNIT_BYTES: Final = 512
 """A request weighs one for each so many bytes of its body: about a message of a batch."""
-LEAST: Final = 256
+LEAST: Final = 128
 """So much may always be under way: a process that was idle has no rate to go by."""
 FEW: Final = 8
 """So many requests may, whatever they weigh: an app server that sends large batches, a few at once,
