@@ -1,5 +1,6 @@
 """Wires what projects do with bridges, for the API and for the command line alike."""
 
+from gateway.api.endpoints import letters_of
 from gateway.process import Clock, Entropy
 from gateway.sealing_keys import read_keys
 from gateway.settings import Settings
@@ -18,4 +19,5 @@ def accounts_of(
     """Make what changes bridges, and tries them."""
     kept, keys = BridgeCredentials(store), Keyring(read_keys(settings.secret_key))
     prober = Prober(metrics, clock.now_ms, allow_private=settings.callback_allow_private)
-    return Accounts(kept, discover(), keys, prober.probe, clock.now_ms, entropy.bytes)
+    letters = letters_of(settings, store)
+    return Accounts(kept, letters, discover(), keys, prober.probe, clock.now_ms, entropy.bytes)

@@ -16,7 +16,7 @@ def endpoints_of(settings: Settings, store: Store, clock: Clock, entropy: Entrop
     """Make what a project does with its webhooks."""
     return Endpoints(
         Webhooks(store),
-        _letters(settings, store),
+        letters_of(settings, store),
         Outbox(store),
         clock.now_ms,
         entropy.bytes,
@@ -30,10 +30,11 @@ def dead_letters_of(
 ) -> AllDeadLetters:
     """Make what a project does with dead letters."""
     return AllDeadLetters(
-        endpoints, _letters(settings, store), BridgeJobs(store), tuple(discover()), clock.now_ms
+        endpoints, letters_of(settings, store), BridgeJobs(store), tuple(discover()), clock.now_ms
     )
 
 
-def _letters(settings: Settings, store: Store) -> DeadLetters:
+def letters_of(settings: Settings, store: Store) -> DeadLetters:
+    """Make what keeps the dead letters of both."""
     bounds = Bounds(settings.dead_letters, settings.dead_letter_retention_s * 1000)
     return DeadLetters(store, bounds)

@@ -12,12 +12,14 @@ import msgspec
 
 from router.bridge import KEY_BYTES, AnyBridge, Credentials
 from router.bridging.directory import context_of, unsealed
+from router.bridging.letters import endpoint_of
 from router.bridging.probe import Verdict
 from router.model.bridge_state import BridgeState, BridgeTest
 from router.model.errors import ErrorCode, PushError
 from router.model.ids import ProjectId
 from router.policy.sealing import NONCE_BYTES, Keyring, SealError
 from router.store.bridge_credentials import BridgeCredentials, SealedBridge
+from router.store.dead_letters import DeadLetters
 
 NO_KEY: Final = (
     "Credentials are kept sealed, and there is no key to seal them with. Make one with `pushwire "
@@ -62,6 +64,7 @@ class Accounts:
 
     Args:
         kept: where they are kept.
+        letters: dead letters, which go with their bridge.
         bridges: the kinds that there are.
         keys: what seals and opens credentials.
         probe: tries credentials.
@@ -72,6 +75,7 @@ class Accounts:
     def __init__(
         self,
         kept: BridgeCredentials,
+        letters: DeadLetters,
         bridges: Mapping[str, AnyBridge],
         keys: Keyring,
         probe: Probe,
@@ -79,6 +83,7 @@ class Accounts:
         entropy: Callable[[int], bytes],
     ) -> None:
         self._kept = kept
+        self._letters = letters
         self._bridges = bridges
         self._keys = keys
         self._probe = probe
@@ -160,17 +165,21 @@ class Accounts:
         return await self.get(project, name)
 
     async def remove(self, project: ProjectId, name: str) -> None:
-        """Forget a bridge and its credentials.
+        """Forget a bridge, its credentials and its dead letters.
 
         Raises:
             PushError: NOT_FOUND.
         """
-        if not await self._kept.remove(project, self.kind(name).name):
+        removed = await self._kept.remove(project, self.kind(name).name)
+        await self._letters.drop_all(endpoint_of(project, name))
+        if not removed:
             raise PushError(ErrorCode.NOT_FOUND, f"The project has no bridge {name}.")
 
     async def remove_all(self, project: ProjectId) -> None:
-        """Forget all bridges of a project that is deleted."""
+        """Forget all bridges of a project that is deleted, and their dead letters."""
         await self._kept.remove_all(project)
+        for name in self._bridges:
+            await self._letters.drop_all(endpoint_of(project, name))
 
     async def reseal(self) -> Resealed:
         """Seal with the newest key whatever an older one has sealed, of all projects.

@@ -30,18 +30,20 @@ from router.bridge import (
 from router.bridging.authorizations import Place
 from router.bridging.consequences import SUSPENDED_MS, Consequences, Parts, Tried
 from router.bridging.health import Audience
-from router.bridging.letters import REJECTED
+from router.bridging.letters import EXHAUSTED, REJECTED
 from router.bridging.pools import Account
 from router.bridging.results import Result
 from router.bridging.transport import ForbiddenError, TransportError
 from router.model.errors import PushError
 from router.model.push import Push
 from router.policy import bridge_part
+from router.policy.push_retry import ATTEMPTS
 from router.store.bridge_jobs import Failed, Job, Lane, Later
 
 MOST_FOREIGN: Final = 500
 """Pushes under way to one host that devices named."""
 _BUSY_MS: Final = 2_000
+_BROKEN_MS: Final = 60_000
 _CONTENTS: Final = 256
 """Contents of messages to many that are kept, so that each is made once."""
 
@@ -97,6 +99,17 @@ class Attempts:
             if not judged:
                 audience.breaker.gave_up(probe=tried.probe)
         return await self._consequences.follow(tried, audience, outcome)
+
+    async def broke(self, lane: Lane, job: Job) -> Result:
+        """Tell what is to be stored of a push at which the gateway itself failed.
+
+        Raises:
+            StoreUnavailableError: as `make`.
+        """
+        told = "an error in the gateway"
+        if job.attempts + 1 >= ATTEMPTS:
+            return await self._consequences.bury(lane, job, EXHAUSTED, told)
+        return Later(job.kept, self._now() + _BROKEN_MS, told, counts=True)
 
     def _now(self) -> int:
         return self._parts.now_ms()

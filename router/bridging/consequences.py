@@ -117,7 +117,7 @@ class Consequences:
         lost = await parts.letters.keep(letter_of(lane, job, reason, error, now_ms))
         parts.metrics.bridge_dead.labels(lane.bridge, reason).inc()
         parts.metrics.dead_letters_lost.inc(lost)
-        return Failed(job.kept, f"{reason}: {error}", now_ms)
+        return Failed(job.kept, f"{reason}: {error}", now_ms, buried=True)
 
     def _now(self) -> int:
         return self._parts.now_ms()

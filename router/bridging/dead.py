@@ -16,8 +16,8 @@ from router.store.bridge_jobs import BridgeJobs
 from router.store.dead_letters import DeadLetters
 
 _OVER: Final = (
-    "Its message waits no more: a device took it, it expired, or it ended with this push. "
-    "Send it again."
+    "Its message waits no more: a device or the provider took it, it expired, its TTL was 0, or "
+    "this push is tried again already. Send the message again where nobody got it."
 )
 
 
@@ -95,7 +95,8 @@ class AllDeadLetters:
             return await self._endpoints.replay(project, identifier)
         if not await self._jobs.again(push_of(letter).kept, self._now_ms()):
             raise PushError(ErrorCode.FAILED_PRECONDITION, _OVER)
-        await self._letters.drop(letter.webhook, identifier)
+        # The push may have died again since: that letter stays.
+        await self._letters.drop(letter.webhook, identifier, letter.died_ms)
         return letter
 
     async def drop(self, project: ProjectId, identifier: str) -> None:

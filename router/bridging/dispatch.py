@@ -22,9 +22,8 @@ from router.bridging.queues import LEAST_AT_ONCE, Queues, Take
 from router.bridging.results import Result, Results
 from router.model.errors import PushError
 from router.model.ids import MessageId, Partition, partition_of_message
-from router.policy.push_retry import ATTEMPTS
 from router.policy.retry import Backoff
-from router.store.bridge_jobs import BridgeJobs, Failed, Head, Job, Lane, Later
+from router.store.bridge_jobs import BridgeJobs, Head, Job, Lane, Later
 from router.telemetry.metrics import Metrics
 
 _ROUND_S: Final = 0.01
@@ -36,7 +35,6 @@ _LARGE: Final = 256
 _SWEEP_S: Final = 30.0
 """So often all queues of the partitions are looked for, in case one was overlooked."""
 _STOP_S: Final = 5.0
-_BROKEN_MS: Final = 60_000
 _RETRY: Final = Backoff(base_s=0.1, cap_s=2.0)
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -227,27 +225,27 @@ class Dispatch:
     async def _push(self, take: Take, job: Job) -> None:
         result: Result | None = None
         try:
-            result = await self._attempts.make(take.lane, job)
+            result = await self._attempt(take.lane, job)
         except asyncio.CancelledError:
             # It may have been taken; whoever tries it again uses the same id.
             result = Later(job.kept, self._now_ms(), "the worker stopped", counts=False)
             raise
         except PushError as error:
             _log.info("bridge.push_waits", reason=error.message)
-        except Exception:  # noqa: BLE001 - of this push alone
-            _log.exception("bridge.push_broken", bridge=take.lane.bridge)
-            result = self._broken(job)
         finally:
             if result is None:
                 self._release(job.kept)
             else:
                 self._results.note(take.partition, result)
 
-    def _broken(self, job: Job) -> Result:
-        now_ms, told = self._now_ms(), "an error in the gateway"
-        if job.attempts + 1 >= ATTEMPTS:
-            return Failed(job.kept, told, now_ms)
-        return Later(job.kept, now_ms + _BROKEN_MS, told, counts=True)
+    async def _attempt(self, lane: Lane, job: Job) -> Result:
+        try:
+            return await self._attempts.make(lane, job)
+        except PushError:
+            raise
+        except Exception:  # noqa: BLE001 - of this push alone
+            _log.exception("bridge.push_broken", bridge=lane.bridge)
+            return await self._attempts.broke(lane, job)
 
     def _found(self, lane: Lane, partition: Partition, head: Head) -> None:
         self._queues.found(lane, partition, head)

@@ -4,13 +4,14 @@ Nothing is lost while the store is away: a push keeps its place until its result
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, cast
 
 import structlog
 
 from router.model.errors import PushError
 from router.model.ids import Partition
+from router.policy.limits import WINDOW
 from router.policy.retry import Backoff
 from router.store.bridge_jobs import Bridged, BridgeJobs, Failed, Later
 
@@ -69,9 +70,8 @@ class Results:
     async def _flush(self) -> bool:
         """Store what there is; False where some of it has to wait."""
         self._more.clear()
-        now_ms = self._now_ms()
-        fresh = [_Batch(partition, now_ms, each) for partition, each in self._waiting.items()]
-        batches, self._waiting, self._unstored = [*self._unstored, *fresh], {}, []
+        waiting, self._waiting = self._waiting, {}
+        batches, self._unstored = [*self._unstored, *_batches(waiting, self._now_ms())], []
         async with asyncio.TaskGroup() as tasks:
             for batch in batches:
                 tasks.create_task(self._store(batch))
@@ -80,27 +80,36 @@ class Results:
         return not self._unstored
 
     async def _store(self, batch: "_Batch") -> None:
-        results, jobs = batch.results, self._jobs
-        bridged = [each for each in results if isinstance(each, Bridged)]
-        later = [each for each in results if isinstance(each, Later)]
-        failed = [each for each in results if isinstance(each, Failed)]
         try:
-            if bridged:
-                await jobs.bridged(batch.partition, bridged)
-            if later:
-                await jobs.later(batch.partition, later, batch.now_ms)
-            if failed:
-                await jobs.failed(batch.partition, failed)
+            await self._said(batch)
         except PushError:
-            # Each may be repeated as it is; so all are.
+            # It may be repeated as it is, and as a whole.
             self._unstored.append(batch)
         else:
-            self._stored(results)
+            self._stored(batch.results)
+
+    async def _said(self, batch: "_Batch") -> None:
+        jobs, partition, results = self._jobs, batch.partition, batch.results
+        if batch.kind is Bridged:
+            await jobs.bridged(partition, cast("list[Bridged]", results))
+        elif batch.kind is Later:
+            await jobs.later(partition, cast("list[Later]", results), batch.now_ms)
+        else:
+            await jobs.failed(partition, cast("list[Failed]", results))
 
 
 class _Batch(NamedTuple):
-    """Results of a partition that are stored together."""
+    """Results of a partition that one call stores, so that none is counted twice."""
 
     partition: Partition
+    kind: type[Result]
     now_ms: int
     results: list[Result]
+
+
+def _batches(waiting: Mapping[Partition, Sequence[Result]], now_ms: int) -> Iterator[_Batch]:
+    for partition, results in waiting.items():
+        for kind in (Bridged, Later, Failed):
+            same = [each for each in results if isinstance(each, kind)]
+            for start in range(0, len(same), WINDOW):
+                yield _Batch(partition, kind, now_ms, same[start : start + WINDOW])

@@ -9,11 +9,13 @@ or `failed`. At each point it stands in the store: a worker that dies loses none
 slower than its hold may see a job given to another; the provider gets the same id from both.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, cast
 
 import msgspec
 
+from router.model.errors import PushError
 from router.model.ids import (
     DeviceId,
     MessageId,
@@ -30,7 +32,7 @@ from router.store import keys
 from router.store.connection import Store
 from router.store.devices import text
 from router.store.link import Reply, fields
-from router.store.topic_jobs import TopicJobs
+from router.store.topic_jobs import COPY_PARTS, TopicJobs
 
 _LANE_MS: Final = 10**13
 _PARTS: Final = 9
@@ -141,6 +143,8 @@ class Failed(NamedTuple):
     kept: str
     reason: str
     now_ms: int
+    buried: bool = False
+    """Whether a dead letter is kept of it: then it may be tried again as long as it has time."""
 
 
 class BridgeJobs:
@@ -267,7 +271,9 @@ class BridgeJobs:
                     ),
                 ),
             )
-            await self._topics.count(fields(reply)[1:], Event.BRIDGED, window[-1].now_ms)
+            copies = fields(reply)[1:]
+            await self._topics.count(copies, Event.BRIDGED, window[-1].now_ms)
+            await self._counted(copies, lambda key: self._store.batch.call("UNLINK", key))
 
     async def later(self, partition: Partition, again: Sequence[Later], now_ms: int) -> None:
         """Have messages tried again at `at_ms`; `now_ms` is when the try ended, for the history."""
@@ -302,13 +308,31 @@ class BridgeJobs:
                 ),
                 (
                     self._retention_ms,
-                    *(part for one in window for part in (one.kept, _cut(one.reason), one.now_ms)),
+                    *(
+                        part
+                        for one in window
+                        for part in (one.kept, _cut(one.reason), one.now_ms, int(one.buried))
+                    ),
                 ),
             )
-            await self._topics.count(fields(reply)[1:], Event.FAILED, window[-1].now_ms)
+            copies = fields(reply)[1:]
+            await self._topics.count(copies, Event.FAILED, window[-1].now_ms)
+            await self._counted(copies, lambda key: self._store.batch.call("HDEL", key, "nc"))
+
+    @staticmethod
+    async def _counted(copies: Sequence[Reply], forget: Callable[[str], Awaitable[Reply]]) -> None:
+        """Note that copies are counted, so that the same call does not have it done again."""
+        asked = [forget(keys.message(MessageId(text(kept)))) for kept in copies[::COPY_PARTS]]
+        # Nobody makes the call again where this fails.
+        with contextlib.suppress(PushError):
+            for reply in asked:
+                await reply
 
     async def again(self, kept: str, now_ms: int) -> bool:
-        """Have a message that was given up tried anew; False where it does not stand any more."""
+        """Have a message that was given up tried anew.
+
+        False where it does not stand any more, or is tried already.
+        """
         partition = partition_of_message(MessageId(kept))
         return bool(
             await self._store.batch.fcall(

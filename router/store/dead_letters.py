@@ -127,13 +127,18 @@ class DeadLetters:
         )
         return cast("int", reply)
 
-    async def drop(self, webhook: str, identifier: str) -> bool:
-        """Forget a dead letter; False where there is none."""
-        batch = self._store.batch
-        value = batch.call("HDEL", keys.letters(webhook), identifier)
-        listed = batch.call("ZREM", keys.dead_letters(webhook), identifier)
-        await value
-        return bool(await listed)
+    async def drop(self, webhook: str, identifier: str, died_ms: int | None = None) -> bool:
+        """Forget a dead letter; False where there is none, or one that died at another time."""
+        dropped = await self._store.batch.fcall(
+            self._function("letter_drop"),
+            (keys.dead_letters(webhook), keys.letters(webhook)),
+            (identifier, "" if died_ms is None else died_ms),
+        )
+        return bool(dropped)
+
+    async def drop_all(self, webhook: str) -> None:
+        """Forget all dead letters of an endpoint that is gone."""
+        await self._store.batch.call("UNLINK", keys.dead_letters(webhook), keys.letters(webhook))
 
     async def trim(self, webhook: str, now_ms: int) -> int:
         """Forget those that are too old, and tell how many."""

@@ -21,7 +21,8 @@ from router.store.topics import Topics
 _CONTENT_MS: Final = 2_000
 """So long a message that was taken back may still be given out."""
 _CONTENTS: Final = 256
-_COPY_PARTS: Final = 3
+COPY_PARTS: Final = 3
+"""What a function of the store gives of each copy."""
 
 
 class Content(NamedTuple):
@@ -71,8 +72,8 @@ class TopicJobs:
         """Add to the numbers of messages to topics, as shards do for what devices did."""
         numbers: Counter[tuple[MessageId, ProjectId]] = Counter()
         devices: dict[tuple[MessageId, ProjectId], list[DeviceEvent]] = {}
-        for at in range(0, len(copies), _COPY_PARTS):
-            kept, project, receipts = map(text, copies[at : at + _COPY_PARTS])
+        for at in range(0, len(copies), COPY_PARTS):
+            kept, project, receipts = map(text, copies[at : at + COPY_PARTS])
             message, _, device = kept.partition(".")
             place = MessageId(message), ProjectId(project)
             if receipts == ReceiptMode.DEVICE.value[0]:

@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 
 from gateway.sealing_keys import write_key
+from router.bridging.letters import endpoint_of
 from router.model.project import Scope
+from router.model.webhook import DeadLetter
 from router.policy.webpush_keys import from_base64, new_private_key, public_key
 from router.store.bridge_credentials import BridgeCredentials
+from router.store.dead_letters import Bounds, DeadLetters
 from tests.contract.api_server import ADMIN_KEY, Answer, Api, running_api
 from tests.support import pigeon
 from tests.support.bridges import NOW_MS, apns_credentials, fcm_credentials
+from tests.support.valkey import opened_store
 
 KEY = write_key(b"k" * 32)
 
@@ -53,6 +57,33 @@ async def test_a_bridge_is_set_up_read_changed_and_removed(api: Api) -> None:
     for method in ("GET", "DELETE"):
         gone = await api.call(method, "bridges/apns", key=api.key)
         assert gone.error["status"] == "NOT_FOUND"
+
+
+@pytest.mark.parametrize("gone", ["bridge", "project"])
+async def test_dead_letters_go_with_their_bridge(api: Api, store_url: str, gone: str) -> None:
+    await put(api, "apns", apns_credentials())
+    letter = DeadLetter(
+        id="msg_one",
+        webhook=endpoint_of(api.project, "apns"),
+        lane=0,
+        kind="bridge.push",
+        receipts=0,
+        created_ms=NOW_MS,
+        died_ms=NOW_MS,
+        reason="rejected",
+        history=(),
+        body=b"{}",
+    )
+    async with opened_store(store_url) as store:
+        letters = DeadLetters(store, Bounds(10, 600_000))
+        await letters.keep(letter)
+        path, key = {
+            "bridge": ("bridges/apns", api.key),
+            "project": (f"/v1/projects/{api.project}", ADMIN_KEY),
+        }[gone]
+        assert (await api.call("DELETE", path, key=key)).status == 200
+        assert await letters.ids(letter.webhook) == []
+        assert await letters.get(letter.webhook, [letter.id]) == []
 
 
 async def test_no_answer_holds_a_secret(api: Api) -> None:

@@ -5,15 +5,19 @@ Over a real store and the strict providers, by the tables of the bridges.
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from typing_extensions import override
 
 from router.bridge import (
+    AnyBridge,
     BadAddress,
     Misconfigured,
     Outcome,
     Reauthorize,
     Rejected,
+    Request,
     RetryAfter,
     Scope,
     Unregistered,
@@ -283,9 +287,42 @@ async def test_a_dead_letter_is_listed_and_replayed_with_new_tries(stage: Bridge
     await stage.until(message, "bridged")
 
 
-async def test_a_push_whose_message_is_over_is_not_replayed(stage: BridgeStage) -> None:
+async def test_a_letter_of_a_message_for_bridges_alone_is_replayed(stage: BridgeStage) -> None:
     stage.providers.apns.faults.then(faults.answer(400, "BadCollapseId"))
     message = await stage.push("apns", only=True)
+    await stage.until(message, "failed")
+    (letter,) = await stage.dead("apns")
+    await stage.dead_letters().replay(stage.project, letter.id)
+    await stage.pass_time(1)
+    await stage.until(message, "bridged")
+
+
+class Defect(apns.Apns):
+    """A bridge with a defect."""
+
+    @override
+    def encode(self, *_args: Any) -> Request:
+        raise RuntimeError("a defect")
+
+
+async def test_a_push_at_which_the_gateway_fails_five_times_is_a_dead_letter(
+    stage: BridgeStage,
+) -> None:
+    stage.engine.dispatch._attempts._bridges["apns"] = cast("AnyBridge", Defect())
+    message = await stage.push("apns")
+    for attempt in range(1, ATTEMPTS):
+        await stage.until_settled()
+        assert await stage.attempts(message) == attempt
+        await stage.pass_time(61)
+    events = await stage.until(message, "failed")
+    assert events[-1] == "failed: exhausted: an error in the gateway"
+    (letter,) = await stage.dead("apns")
+    assert (letter.reason, len(letter.history)) == ("exhausted", ATTEMPTS)
+
+
+async def test_a_push_whose_message_is_over_is_not_replayed(stage: BridgeStage) -> None:
+    stage.providers.apns.faults.then(faults.answer(400, "BadCollapseId"))
+    message = await stage.push("apns", ttl_ms=0)
     await stage.until(message, "failed")
     letters = stage.dead_letters()
     (letter,) = await stage.dead("apns")

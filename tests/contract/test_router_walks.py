@@ -13,6 +13,7 @@ from router.contacts import NO_REACH
 from router.model.ids import (
     BROADCAST,
     DeviceId,
+    MessageId,
     partition_of,
     partition_of_message,
 )
@@ -227,6 +228,38 @@ async def test_what_became_of_jobs_is_counted(world: World, receipts: ReceiptMod
     assert await jobs.again(third.kept, now_ms)
     assert not await jobs.again(first.kept, now_ms)
     assert [job.device for job in await world.jobs(message)] == [third.device]
+
+
+@pytest.mark.parametrize("event", ["bridged", "failed"])
+async def test_a_call_whose_answer_was_lost_counts_when_it_is_made_again(
+    world: World, event: str
+) -> None:
+    await world.device(NEWS)
+    message = await world.publish(receipts=ReceiptMode.AGGREGATE)
+    await world.walk(message)
+    (job,) = await world.jobs(message)
+    now_ms, partition = world.stages.clock.now_ms(), partition_of(job.device)
+    store, jobs = world.stages.store, world.stages.jobs
+    name, said = {
+        "bridged": ("bridge_done", ("id", now_ms)),
+        "failed": ("bridge_failed", ("no", now_ms, 0)),
+    }[event]
+    await store.batch.fcall(
+        store.library.function(name),
+        (keys.timers(partition), keys.outbox(partition), keys.message(MessageId(job.kept))),
+        (store.options.retention_ms, job.kept, *said),
+    )
+    assert await world.counts(message) == {}
+    for _ in range(2):
+        if event == "bridged":
+            await jobs.bridged(partition, [Bridged(job.kept, "id", now_ms)])
+        else:
+            await jobs.failed(partition, [Failed(job.kept, "no", now_ms)])
+        assert await world.counts(message) == {event: 1}
+    # Another worker had it too.
+    await jobs.bridged(partition, [Bridged(job.kept, "id", now_ms + 1)])
+    if event == "bridged":
+        assert await world.counts(message) == {event: 1}
 
 
 CHILD = """

@@ -93,10 +93,10 @@ class BridgeRules(RuleBasedStateMachine):
             again = [Later(job.kept, self.now + wait, '"503|', counts)]
             self.on_both(lambda m: m.later(partition_of(job.device), again, self.now))
 
-    @rule(back=st.integers(0, 3))
-    def it_is_given_up(self, back: int) -> None:
+    @rule(back=st.integers(0, 3), buried=st.booleans())
+    def it_is_given_up(self, back: int, buried: bool) -> None:
         if (job := self.some(back)) is not None:
-            given_up = [Failed(job.kept, "no|more", self.now)]
+            given_up = [Failed(job.kept, "no|more", self.now, buried)]
             self.on_both(lambda m: m.failed(partition_of(job.device), given_up))
 
     @rule(back=st.integers(0, 3))

@@ -42,8 +42,9 @@ class BridgeModel(MailboxState):
                 return None
         self.timers.pop(("bridge", kept), None)
         if found is None:
-            if message in self._records:
-                self._records[message].policy = ""
+            record = self._records.get(message)
+            if record is not None and not self._is_given_up(record):
+                record.policy = ""
             return None
         return self._queue(message, *found)
 
@@ -64,6 +65,8 @@ class BridgeModel(MailboxState):
             found = self._job_of(message, now_ms)
             del queue[kept]
             if found is None:
+                if self._is_given_up(self._records.get(message)):
+                    self.timers.pop(("bridge", kept), None)
                 continue
             record, contact = found
             if contact.bridge != lane.bridge:
@@ -83,7 +86,7 @@ class BridgeModel(MailboxState):
             if not record.seq:
                 self._end_unheld(message, Event.BRIDGED, one.now_ms, one.provider_id)
                 continue
-            record.policy = ""
+            record.policy, record.given_up = "", False
             record.events[Event.BRIDGED] = (one.now_ms, one.provider_id)
             self._emit(message, Event.BRIDGED, one.now_ms, detail=one.provider_id)
 
@@ -104,13 +107,16 @@ class BridgeModel(MailboxState):
         for one in given_up:
             message = MessageId(one.kept)
             record = self._open(message)
-            if record is None or Event.FAILED in record.events:
+            if record is None:
                 continue
-            if not record.seq:
+            once = record.created_ms == record.expires_ms
+            if not record.seq and (once or not one.buried):
                 self._end_unheld(message, Event.FAILED, one.now_ms, one.reason)
                 continue
-            record.events[Event.FAILED] = (one.now_ms, one.reason)
-            self._emit(message, Event.FAILED, one.now_ms, detail=one.reason)
+            record.given_up = True
+            if Event.FAILED not in record.events:
+                record.events[Event.FAILED] = (one.now_ms, one.reason)
+                self._emit(message, Event.FAILED, one.now_ms, detail=one.reason)
 
     def is_for_bridges_alone(self, message: MessageId) -> bool:
         """Tell whether no socket may carry a message."""
@@ -127,9 +133,11 @@ class BridgeModel(MailboxState):
 
     async def again(self, kept: str, now_ms: int) -> bool:
         record = self._records.get(MessageId(kept))
-        if record is None or not record.policy or not self._stands(MessageId(kept), record):
+        if record is None or not record.given_up or record.expires_ms <= now_ms:
             return False
-        record.bridge_attempts, record.tries = 0, ()
+        if not self._stands(MessageId(kept), record):
+            return False
+        record.bridge_attempts, record.tries, record.given_up = 0, (), False
         self.timers[("bridge", kept)] = now_ms
         return True
 
@@ -163,7 +171,9 @@ class BridgeModel(MailboxState):
 
     def _job_of(self, message: MessageId, now_ms: int) -> tuple[Record, Contact] | None:
         record = self._records.get(message)
-        if record is None or not record.policy or not self._stands(message, record):
+        if record is None or not record.policy or record.given_up:
+            return None
+        if not self._stands(message, record):
             return None
         if record.created_ms != record.expires_ms and record.expires_ms <= now_ms:
             return None
@@ -172,6 +182,10 @@ class BridgeModel(MailboxState):
             return record, box.contact
         self._without_bridge(message, record, box, now_ms)
         return None
+
+    @staticmethod
+    def _is_given_up(record: Record | None) -> bool:
+        return record is not None and record.given_up and Event.BRIDGED not in record.events
 
     def _without_bridge(
         self, message: MessageId, record: Record, box: Box | None, now_ms: int

@@ -70,6 +70,8 @@ class Record:
     policy: str = ""
     """When a bridge takes over, as long as one may."""
     part: bytes = b""
+    given_up: bool = False
+    """Whether a bridge gave it up, and nobody asked for another try since."""
     alone: bool = False
     """Whether a bridge alone may carry it, whatever became of it since."""
     bridge_attempts: int = 0
@@ -263,8 +265,10 @@ class MailboxState:
     def _end_unheld(self, message: MessageId, event: Event, now_ms: int, detail: str) -> None:
         """End a message that no mailbox holds."""
         self.timers.pop(("lapse", message), None)
-        self._records[message].policy = ""
-        self._close(message, event, now_ms, detail)
+        record = self._records[message]
+        record.policy, record.given_up = "", False
+        if event is Event.BRIDGED or Event.FAILED not in record.events:
+            self._close(message, event, now_ms, detail)
 
     @staticmethod
     def _partition(record: Record) -> Partition:

@@ -9,7 +9,8 @@
 local timers, outbox = unpack(keys)
 local message, now, retention = unpack(args)
 local c = {timers = timers, outbox = outbox, now = now, retention = retention}
-local job, tag = job_of(c, message), string.match(timers, '^{.-}')
+local job, given_up = job_of(c, message)
+local tag = string.match(timers, '^{.-}')
 if job and job.seq ~= '0' then
   -- The device lives, and wants it later.
   local not_before = call('HGET', tag .. ':f:' .. job.device, 'n:' .. job.seq)
@@ -20,7 +21,7 @@ if job and job.seq ~= '0' then
 end
 call('ZREM', timers, 'bridge:' .. message)
 if not job then
-  drop_job(outbox, message)
+  if not given_up then drop_job(outbox, message) end
   return nil
 end
 return {queue_job(tag, message, job, now), number(job.score)}

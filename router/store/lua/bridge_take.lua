@@ -16,9 +16,11 @@ local found = call('ZRANGE', queue, 0, math.min(most, WINDOW) - 1, 'WITHSCORES')
 local out = {''}
 for at = 1, #found, 2 do
   local message = found[at]
-  local job = job_of(c, message)
+  local job, given_up = job_of(c, message)
   call('ZREM', queue, message)
-  if not job then
+  if given_up then
+    call('ZREM', timers, 'bridge:' .. message)
+  elseif not job then
     drop_job(outbox, message)
   elseif job.project .. ':' .. string.match(job.br, '^[^|]*') ~= lane then
     queue_job(tag, message, job, now)

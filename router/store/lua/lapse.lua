@@ -3,7 +3,7 @@
 -- KEYS: timers outbox status
 -- ARGV: message now retention
 -- returns: 1, or 0 where it had ended
--- events: expired
+-- events: expired, unless its bridge had failed: then that was its end
 -- invariant: removing the lapse timer is what permits it, so it ends once
 -- FLAGS: allow-oom
 local timers, outbox, status = unpack(keys)

@@ -6,13 +6,18 @@
 --     bb  <lane>|<after ms>, or <lane>|o where no socket may carry it
 --     bp  the bridge part, f the frame where no mailbox holds it
 --     ba  attempts that counted, bh the last tries as JSON
+--     nc  of a copy that failed, until that is counted: <now>|<reason>
+--     bg  where a bridge gave it up: nothing more is tried, unless a sender asks for it
 --   queue of jobs     <message as kept>, score <lane> * LANE_MS + <accepted ms>
 --   a message to a topic has a copy for each device that a bridge is to reach: a status of its own
 --   under <message>.<device>, whose field i has the topic in the place of the collapse key; it is
---   gone when the job is
+--   gone when what became of it is counted
 
 local LANE_MS = 10000000000000
 local TRIES_KEPT = 5
+-- A copy of a message to a topic is remembered so long after a provider took it, or until it is
+-- counted: a call whose answer was lost is made again, and is to give the same.
+local DONE_MS = 60000
 -- So many devices that an address was taken from are remembered until that is done.
 local FORMER = 8
 
@@ -42,7 +47,7 @@ end
 -- Forget the job of a message that was acked.
 local function forget_job(timers, status, message)
   call('ZREM', timers, 'bridge:' .. message)
-  call('HDEL', status, 'bb', 'bp', 'f')
+  call('HDEL', status, 'bb', 'bp', 'f', 'bg')
 end
 
 -- Have a message handed to the bridge of its device, unless it is acked before; one that no mailbox
@@ -86,21 +91,28 @@ local function is_waiting(timers, message, project, device, seq, last)
   return member and string.sub(member, 1, #message + 1) == message .. '|'
 end
 
--- End a message that no mailbox holds.
+-- End a message that no mailbox holds. One that had failed has ended so already: until now its
+-- sender could have it tried again.
 local function end_unheld(c, status, message, event, detail)
   call('ZREM', c.timers, 'lapse:' .. message)
-  call('HDEL', status, 'f', 'bb', 'bp')
-  close(c, status, message, event, detail)
+  call('HDEL', status, 'f', 'bb', 'bp', 'bg')
+  if event ~= 'bridged' and call('HEXISTS', status, 'e:failed') == 1 then
+    call('PEXPIRE', status, c.retention)
+  else
+    close(c, status, message, event, detail)
+  end
 end
 
 -- Give the job of a message, whatever queue it is in: project, device, seq, br, lane, since, and
--- the values of JOB. Nil where no bridge has anything to do for it (any more).
-local JOB = {'i', 'bb', 'e:bridged', 'bp', 'ba', 'bh', 'f', 'u'}
+-- the values of JOB. Nil where no bridge has anything to do for it (any more); nil and true where
+-- one gave it up, so that it is tried again only when its sender asks for it.
+local JOB = {'i', 'bb', 'e:bridged', 'bp', 'ba', 'bh', 'f', 'u', 'bg'}
 local function job_of(c, message)
   local status = status_key(c.outbox, message)
   local kept = call('HMGET', status, unpack(JOB))
   local project, device, created, expires, send_at, seq, last = split_head(kept[1] or '')
   if not project or not kept[2] or kept[3] then return nil end
+  if kept[9] then return nil, true end
   if not is_waiting(c.timers, message, project, device, seq, last) then return nil end
   if expires ~= created and tonumber(expires) <= tonumber(c.now) then return nil end
   local known = call('HMGET', string.match(c.outbox, '^{.-}') .. ':d:' .. device, 'p', 'br', 'u')
