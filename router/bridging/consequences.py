@@ -34,6 +34,7 @@ from router.bridging.results import Result
 from router.model.push import Push
 from router.policy.push_retry import ATTEMPTS, ends_ms, next_try_ms
 from router.policy.retry import Uniform
+from router.policy.suspicion import Fault
 from router.store.bridge_jobs import Bridged, BridgeJobs, Failed, Job, Lane, Later
 from router.store.dead_letters import DeadLetters
 from router.telemetry.metrics import Metrics
@@ -132,13 +133,23 @@ class Consequences:
         self, tried: Tried, audience: Audience, outcome: Unregistered | BadAddress
     ) -> Result:
         if isinstance(outcome, BadAddress):
-            if audience.suspicion.bad(tried.address.identity, self._now()):
+            fault = self._fault(tried, audience)
+            if fault is Fault.CREDENTIALS:
                 told = f"{outcome.reason}: nearly all addresses are refused"
                 return await self._suspend(tried, told)
+            if fault is Fault.UNKNOWN:
+                return Failed(tried.job.kept, outcome.reason, self._now())
         elif not outcome.concerns(tried.job.registered_ms):
             # It was registered again since; what the provider knows will catch up.
             return await self._retry(tried, RetryAfter(outcome.reason))
         return await self.lose_address(tried.lane, tried.job, outcome.reason)
+
+    def _fault(self, tried: Tried, audience: Audience) -> Fault:
+        """Tell whose fault a bad address is; of audiences that devices choose never ours."""
+        own = tried.bridge.audience(tried.credentials, None) == tried.place.audience
+        given_ms = self._parts.directory.changed_ms(tried.lane.project, tried.lane.bridge)
+        now_ms = self._now()
+        return audience.suspicion.bad(tried.address.identity, now_ms, given_ms if own else 0)
 
     async def _retry(self, tried: Tried, outcome: RetryAfter) -> Result:
         job, push, now_ms = tried.job, tried.push, self._now()

@@ -86,6 +86,11 @@ class Directory:
             self._opened[project, name] = before
         return None if before[1] is None else (found.state.generation, before[1])
 
+    def changed_ms(self, project: ProjectId, name: str) -> int:
+        """Tell when the credentials of a bridge were given; 0 where there are none."""
+        found = self._found.get((project, name))
+        return 0 if found is None else found.state.changed_ms
+
     def suspended(self, project: ProjectId, name: str, audience: str) -> Suspension | None:
         """Tell why nothing goes to an audience, or None."""
         found = self._found.get((project, name))

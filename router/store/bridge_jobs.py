@@ -10,7 +10,7 @@ slower than its hold may see a job given to another; the provider gets the same 
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple, cast
 
 import msgspec
@@ -271,9 +271,10 @@ class BridgeJobs:
                     ),
                 ),
             )
-            copies = fields(reply)[1:]
-            await self._topics.count(copies, Event.BRIDGED, window[-1].now_ms)
-            await self._counted(copies, lambda key: self._store.batch.call("UNLINK", key))
+            counted = await self._count(fields(reply)[1:], Event.BRIDGED, window[-1].now_ms)
+            if counted:
+                with contextlib.suppress(PushError):  # they end by themselves
+                    await self._store.batch.call("UNLINK", *counted)
 
     async def later(self, partition: Partition, again: Sequence[Later], now_ms: int) -> None:
         """Have messages tried again at `at_ms`; `now_ms` is when the try ended, for the history."""
@@ -315,18 +316,15 @@ class BridgeJobs:
                     ),
                 ),
             )
-            copies = fields(reply)[1:]
-            await self._topics.count(copies, Event.FAILED, window[-1].now_ms)
-            await self._counted(copies, lambda key: self._store.batch.call("HDEL", key, "nc"))
+            counted = await self._count(fields(reply)[1:], Event.FAILED, window[-1].now_ms)
+            with contextlib.suppress(PushError):  # nobody makes the call again
+                for asked in [self._store.batch.call("HDEL", key, "nc") for key in counted]:
+                    await asked
 
-    @staticmethod
-    async def _counted(copies: Sequence[Reply], forget: Callable[[str], Awaitable[Reply]]) -> None:
-        """Note that copies are counted, so that the same call does not have it done again."""
-        asked = [forget(keys.message(MessageId(text(kept)))) for kept in copies[::COPY_PARTS]]
-        # Nobody makes the call again where this fails.
-        with contextlib.suppress(PushError):
-            for reply in asked:
-                await reply
+    async def _count(self, copies: Sequence[Reply], event: Event, now_ms: int) -> list[str]:
+        """Count copies of messages to topics, and give the keys of their statuses."""
+        await self._topics.count(copies, event, now_ms)
+        return [keys.message(MessageId(text(kept))) for kept in copies[::COPY_PARTS]]
 
     async def again(self, kept: str, now_ms: int) -> bool:
         """Have a message that was given up tried anew.

@@ -256,6 +256,26 @@ async def test_one_bad_token_is_lost_and_many_suspend_the_bridge_instead(
     assert len(stage.providers.apns.taken) == taken, "it is suspended"
 
 
+@pytest.mark.parametrize("known", ["good before", "given long ago"])
+async def test_devices_that_register_nonsense_do_not_suspend_a_bridge(
+    stage: BridgeStage, known: str
+) -> None:
+    if known == "good before":
+        await stage.until(await stage.push("apns"), "bridged")
+    else:
+        stage.clock.ahead_ms += 25 * 3_600_000
+    junk = [await stage.device("apns") for _ in range(40)]
+    stage.providers.apns.faults.then(*[faults.answer(400, "BadDeviceToken")] * 40)
+    messages = [await stage.send(device) for device in junk]
+    await stage.due(*messages)
+    await stage.until_settled()
+    assert [await stage.has_bridge(device) for device in junk].count(False) == 9
+    for message in messages:
+        assert await stage.events(message) == ["accepted", "failed: BadDeviceToken"]
+    assert await stage.suspended("apns") == {}
+    await stage.until(await stage.push("apns"), "bridged")
+
+
 async def test_changed_credentials_open_a_suspended_bridge_and_what_waited_goes(
     stage: BridgeStage,
 ) -> None:
