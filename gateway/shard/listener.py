@@ -27,8 +27,8 @@ from router.telemetry.metrics import Metrics
 
 BACKLOG: Final = 4096
 """Connections that the kernel accepts ahead of us; it has its own limit, net.core.somaxconn."""
-_ACCEPTED: Final = 8
-"""In a turn of the loop: sessions wait while more are."""
+_ACCEPTED: Final = 32
+"""Connections in a turn of the loop; sessions wait meanwhile."""
 RESERVED_DESCRIPTORS: Final = 256
 """For the store, logs, metrics and what else a process opens."""
 RECEIVE_BUFFER: Final = 16_384
