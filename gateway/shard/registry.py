@@ -342,9 +342,8 @@ class Registry:
         if connection.open:
             connection.carry_out(session.on_done(action.ref, error, self._now_ms()))
         if connection.open and not known:
-            # The hint of it was lost. Left alone, the device would ask again for ever.
-            displaced = Displace(device, session.epoch)
-            connection.carry_out(session.on_hint(displaced, self._now_ms()))
+            # No hint tells of it. Left alone, the device would ask again for ever.
+            connection.carry_out(session.on_stale())
 
     def _unavailable(self, connection: Peer) -> None:
         if connection.open:

@@ -12,7 +12,7 @@ from router.store.address import Servers, describe, parse_url
 from router.store.batch import Batch, Redirect
 from router.store.cluster import Cluster, Parts
 from router.store.finders import Fixed, finder_of
-from router.store.library import Library
+from router.store.library import shared
 from router.store.link import Link, LinkError
 from router.store.node import Durability, Finder, Node, backoff_s
 from router.store.survey import StoreInfo, refuse_unfit, survey
@@ -62,7 +62,7 @@ class Store:
         self.metrics = metrics
         self.now_ms = now_ms
         self.entropy = entropy
-        self.library = Library()
+        self.library = shared()
         self._place = parse_url(options.url)
         self._durability = Durability(options.fsync, options.replicas)
         self._node: Node | None = None

@@ -4,6 +4,7 @@ The library and its functions carry a digest of their text in their names, so th
 Pushwire can run on one store while it is being upgraded.
 """
 
+import functools
 import hashlib
 import re
 from importlib import resources
@@ -64,3 +65,9 @@ class Library:
         except LinkError as error:
             if "already exists" not in str(error):
                 raise
+
+
+@functools.cache
+def shared() -> Library:
+    """Give the library; its text is read once."""
+    return Library()

@@ -1,7 +1,7 @@
 """Planted defects: each was made before, somewhere, and must not get past the checks."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from typing_extensions import override
@@ -9,17 +9,15 @@ from typing_extensions import override
 from gateway.shard.events import Action
 from gateway.shard.session import Session as ShardSession
 from router.model.hint import Deliver, Hint
-from router.model.ids import DeviceId, MessageId, ShardId
-from router.model.mailbox import Ack, Attached, Pending, Window
-from router.model.receipt import Event
-from router.store.bridge_jobs import Taken
+from router.model.ids import Partition
+from router.model.mailbox import Pending
+from router.receipts import WINDOW, Receipts
+from router.store.library import Library
 from sdk_client.events import Action as SdkAction
 from sdk_client.inbox import Inbox
 from sdk_client.session import Session as SdkSession
 from sdk_client.wire import MessageFrame
 from tests.simulation.context import Parts
-from tests.support.mailbox_model import MailboxModel
-from tests.support.mailbox_state import Box, Record, Waiting
 
 _FOREVER_MS: Final = 2**50
 
@@ -128,143 +126,118 @@ class LosesAcks(SdkSession):
         return actions
 
 
-# Of the store.
+# Of the worker.
 
 
-class AcksOneTooMany(MailboxModel):
-    """An ack also takes the next message out."""
-
-    @override
-    def _ack_one(self, device: DeviceId, ack: Ack, now_ms: int) -> bool:
-        done = super()._ack_one(device, ack, now_ms)
-        if done and ack.seq:
-            waiting = self._pending(device)
-            waiting[:] = [each for each in waiting if each.seq != ack.seq + 1]
-        return done
-
-
-class DetachesTheNewest(MailboxModel):
-    """A late detach clears the route of the session that came after."""
+class AdvancesFirst(Receipts):
+    """Takes events for told before anybody was told."""
 
     @override
-    async def detach(self, device: DeviceId, epoch: int, now_ms: int) -> None:
-        await super().detach(device, self._boxes[device].epoch, now_ms)
+    async def run_once(self, partition: Partition) -> bool:
+        read = await self._outbox.read(partition, self._group, WINDOW)
+        if read:
+            await self._outbox.advance(partition, self._group, read[-1][0])
+            await self._sink.take([receipt for _, receipt in read])
+        return len(read) >= WINDOW
 
 
-class AttachesTheOldest(MailboxModel):
-    """An attach that was overtaken displaces the connection that overtook it."""
-
-    @override
-    async def attach(
-        self,
-        device: DeviceId,
-        credential_hash: str,
-        shard: ShardId,
-        now_ms: int,
-        limit: int,
-        app_version: str = "",
-    ) -> Attached:
-        self._boxes[device].attached_ms = 0
-        return await super().attach(device, credential_hash, shard, now_ms, limit, app_version)
+# Of the store's functions.
 
 
-class EndsTwice(MailboxModel):
-    """A message that expires stays in the mailbox."""
+class _Broken(Library):
+    """The library with some words of a function replaced by others."""
 
-    @override
-    async def expire(self, device: DeviceId, now_ms: int) -> int | None:
-        before = list(self._pending(device))
-        earliest = await super().expire(device, now_ms)
-        self._waiting[device] = before
-        return earliest
-
-
-class NeverComesBack(MailboxModel):
-    """Sets no timer for what a lost hint spoke of."""
-
-    @override
-    def _set_earlier(self, kind: str, subject: str, at_ms: int) -> None:
-        if kind != "redeliver":
-            super()._set_earlier(kind, subject, at_ms)
+    def __init__(self, function: str, edit: tuple[str, str]) -> None:
+        super().__init__()
+        start = 0
+        if function != "prelude":
+            start = self.code.index(f"function_name='{self.function(function)}'")
+        end = self.code.find("redis.register_function", start + 1)
+        text = self.code[start:end] if end > 0 else self.code[start:]
+        words, others = edit
+        assert words in text, words
+        self.code = self.code.replace(text, text.replace(words, others))
 
 
-class ReadsBackwards(MailboxModel):
-    """A window has the newest message first."""
-
-    @override
-    def _window(self, box: Box, after_seq: int, now_ms: int, limit: int) -> Window:
-        window = super()._window(box, after_seq, now_ms, limit)
-        messages = tuple(reversed(window.messages))
-        return msgspec.structs.replace(window, messages=messages)
-
-
-class TellsOfDropsOnce(MailboxModel):
-    """Takes what was read for what the device has heard."""
-
-    @override
-    def _window(self, box: Box, after_seq: int, now_ms: int, limit: int) -> Window:
-        window = super()._window(box, after_seq, now_ms, limit)
-        box.drops_known = box.dropped
-        return window
-
-
-class HoldsTooMuch(MailboxModel):
-    """Whatever gives way at the pending cap stays."""
-
-    @override
-    def _finish(
-        self, device: DeviceId, waiting: Waiting, event: Event, now_ms: int, detail: str
-    ) -> None:
-        if event is not Event.DROPPED:
-            super()._finish(device, waiting, event, now_ms, detail)
-
-
-class BridgesWhatEnded(MailboxModel):
-    """Gives a bridge what was acked meanwhile."""
-
-    @override
-    def _stands(self, message: MessageId, record: Record) -> bool:
-        return Event.BRIDGED not in record.events
-
-
-class LosesJobsOfTheDead(MailboxModel):
-    """Takes a job that was given out for one that is done."""
-
-    @override
-    async def take(self, *args: Any) -> Taken:
-        taken = await super().take(*args)
-        for job in taken.jobs:
-            del self.timers["bridge", job.kept]
-        return taken
-
-
-class WritesWhatIsForBridges(MailboxModel):
-    """Puts into the mailbox what a bridge alone may carry."""
-
-    @override
-    def _enter(self, message: MessageId, record: Record, box: Box, now_ms: int) -> None:
-        record.policy = record.policy.replace("o", "0")
-        super()._enter(message, record, box, now_ms)
-
+_WHOLE_MEMBER: Final = "string.match(member, '^[^|]+')"
+_TAKE_OUT: Final = "if seq ~= '0' then ended = take_out(c, message, seq) end"
+_NEXT: Final = (
+    " if ended and seq ~= '0' then"
+    " local other = call('ZRANGE', c.index, seq + 1, seq + 1, 'BYSCORE')[1]"
+    " if other then call('ZREM', c.index, other) end end"
+)
+_FUNCTIONS: Final[dict[str, tuple[str, tuple[str, str]]]] = {
+    "acks one too many": ("ack", (_TAKE_OUT, _TAKE_OUT + _NEXT)),
+    "takes acks of displaced sessions": ("ack", ("known[2] ~= epoch", "false")),
+    "detaches the newest": ("detach", ("known[1] ~= epoch or not", "not")),
+    "attaches the oldest": ("attach", ("late > 0 and late <= LATE_MS", "false")),
+    "ends twice": (
+        "expire",
+        (
+            "finish(c, member, seq, 'expired', '')",
+            f"close(c, status_key(outbox, {_WHOLE_MEMBER}), {_WHOLE_MEMBER}, 'expired', '')",
+        ),
+    ),
+    "never comes back": ("prelude", ("if redeliver_at then", "if false then")),
+    "reads backwards": (
+        "prelude",
+        ("for at = 1, #seqs do\n      if frames", "for at = #seqs, 1, -1 do\n      if frames"),
+    ),
+    "tells of drops once": (
+        "attach",
+        ("tonumber(known[10]) or 0, profile", "tonumber(known[7]) or 0, profile"),
+    ),
+    "holds too much": ("prelude", ("then make_room(c) end", "then end")),
+    "bridges what ended": (
+        "prelude",
+        ("if not is_waiting(c.timers, message, project, device, seq, last)", "if false"),
+    ),
+    "loses jobs of the dead": (
+        "bridge_take",
+        ("call('ZADD', timers, now + hold, 'bridge:' .. message)", ""),
+    ),
+    "writes what is for bridges": ("enqueue", ("is_only(bridge)", "false")),
+    "gives work to anybody": ("timers_due", ("call('GET', keys[1]) ~= args[1]", "false")),
+    "gives jobs to anybody": ("bridge_take", ("call('GET', lease) ~= worker", "false")),
+    "forgets idempotency keys": (
+        "enqueue",
+        ("call('SET', idempotency, digest .. '|' .. message, 'PX', IDEMPOTENCY_MS)", ""),
+    ),
+    "subscribes too late": (
+        "subscribe",
+        ("'t:' .. args[at], args[at + 1])", "'t:' .. args[at], args[at + 1] + 9000)"),
+    ),
+    "does not unsubscribe": (
+        "unsubscribe",
+        ("gone = gone + call('HDEL', mailbox, 't:' .. args[at])", "gone = gone + 1"),
+    ),
+    "moves cursors of displaced sessions": ("save_cursors", ("known[1] == epoch and", "")),
+}
 
 _SHARD: Final = (ForgetsGaps, IgnoresItsWindow, IgnoresExpiry, HearsOldHints, WritesToTheSlow)
 _SDK: Final = (DoesNotDedupe, AcksTooEarly, LosesAcks)
-_STORE: Final = (
-    AcksOneTooMany,
-    DetachesTheNewest,
-    AttachesTheOldest,
-    EndsTwice,
-    NeverComesBack,
-    ReadsBackwards,
-    TellsOfDropsOnce,
-    HoldsTooMuch,
-    BridgesWhatEnded,
-    LosesJobsOfTheDead,
-    WritesWhatIsForBridges,
-)
 
 CANARIES: Final = [
     *(Parts(shard_session=broken, name=broken.__name__) for broken in _SHARD),
     *(Parts(sdk_session=broken, name=broken.__name__) for broken in _SDK),
-    *(Parts(mailboxes=broken, name=broken.__name__) for broken in _STORE),
+    Parts(receipts=AdvancesFirst, name=AdvancesFirst.__name__),
+    Parts(answers_early=True, name="answers before a replica has it"),
 ]
+FUNCTIONS: Final = sorted(_FUNCTIONS)
+FIRST_SEED: Final = {
+    "ForgetsGaps": 18,
+    "IgnoresItsWindow": 8,
+    "WritesToTheSlow": 2,
+    "answers before a replica has it": 60,
+    "attaches the oldest": 28,
+    "gives jobs to anybody": 2,
+    "loses jobs of the dead": 4,
+    "never comes back": 3,
+}
+"""Where the search begins, to save time; wherever it does, it finds them."""
+
+
+def with_function(name: str) -> Parts:
+    """Give the parts with one function broken."""
+    function, edit = _FUNCTIONS[name]
+    return Parts(functions=_Broken(function, edit), name=name)

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from copy import copy
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 from router.model.ids import DeviceId, MessageId
 from sdk_client import wire
@@ -29,20 +29,16 @@ from sdk_client.seen import Seen
 from sdk_client.state import Registration, StateFile
 from tests.simulation.checks import Given
 from tests.simulation.context import Context
-from tests.simulation.network import ABNORMAL, Closing, Item, Socket
+from tests.simulation.network import ABNORMAL, Closing, Ear, Item, Network, Socket
+from tests.simulation.topic_checks import Change
+from tests.simulation.view import StreamPlace
 
 SEEN_LIMIT: Final = 1_000
 """More than any run sends: within it the SDK promises each message once."""
 _HEARTBEAT_S: Final = 30.0
 _STUCK_S: Final = 12.0
-
-
-class Network(Protocol):
-    """How a device reaches a shard."""
-
-    def connect(self, process: "AppProcess", attempt: int) -> None:
-        """Open a socket; answer `on_open` or `on_refused`."""
-        ...
+_PUSHED: Final = StreamPlace("", 0)
+"""Pushes of the platform come in no order."""
 
 
 class Installation:
@@ -120,13 +116,13 @@ class AppProcess:
         """No other process of the device ran beside this one."""
         self.name = f"{installation.name[:4]}/{number}"
         self.mail = Mail(self)
-        self.requests: set[str] = set()
-        """Not answered yet."""
+        self.requests: dict[str, Change | None] = {}
+        """Not answered yet, with the change of a subscription that they ask for."""
         self._installation = installation
         self._context = context
         self._state = state
-        self.handed = 0
-        """Messages that this process gave to its handler."""
+        self.handed_again = 0
+        """Messages that this process gave to its handler, and another one had before."""
         self._saved_as = f"{installation.name}#{installation.copies}"
         self._nacks: Counter[str] = Counter()
         self._identity = Identity(registration.credential, registration.token)
@@ -173,8 +169,19 @@ class AppProcess:
 
     def request(self, ref: str) -> None:
         """Send a message to the app server."""
-        self.requests.add(ref)
-        frame = {"op": wire.Op.SEND.value, "id": ref, "data": {"n": ref}}
+        self._ask(ref, {"op": wire.Op.SEND.value, "id": ref, "data": {"n": ref}}, None)
+
+    def subscribe(self, ref: str, topic: str, *, subscribe: bool) -> None:
+        """Subscribe to a topic, or leave it."""
+        op = wire.Op.SUBSCRIBE if subscribe else wire.Op.UNSUBSCRIBE
+        device = DeviceId(self._installation.name)
+        change = self._context.checks.topics.change(
+            device, topic, subscribe=subscribe, asker=self.name
+        )
+        self._ask(ref, {"op": op.value, "ref": ref, "topics": [topic]}, change)
+
+    def _ask(self, ref: str, frame: dict[str, object], change: Change | None) -> None:
+        self.requests[ref] = change
         self.carry_out(self.session.request(ref, frame, self._context.now()))
 
     # The network's side.
@@ -185,7 +192,7 @@ class AppProcess:
             socket.cut()
             return
         self._socket = socket
-        socket.down.end = _Ear(self, socket)
+        socket.down.end = Ear(self, socket)
         self.carry_out(self.session.on_open(self._context.now()))
 
     def on_refused(self, attempt: int, reason: str, retry_after_s: float | None = None) -> None:
@@ -203,7 +210,14 @@ class AppProcess:
             socket.up.send(Closing(item.code, ""))
             self._lost(item.code, item.reason)
         else:
+            self._inspect(item)
             self.carry_out(self.session.on_message(item, self._context.now()))
+
+    def _inspect(self, item: bytes | str) -> None:
+        frame = wire.parse(wire.decode(item))
+        if isinstance(frame, wire.MessageFrame) and frame.topic:
+            device = DeviceId(self._installation.name)
+            self._context.checks.topics.on_arrival(device, self.name, frame.id, frame.topic)
 
     def on_gone(self, socket: Socket) -> None:
         """Take it that the current socket is lost."""
@@ -225,7 +239,7 @@ class AppProcess:
         self._state.add(message.id)
         context.note(self.name, f"handles the push of {message.id}")
         context.checks.on_handler(
-            Given(name, self.name, self.alone, 0, self._nacks[message.id]), message
+            Given(name, self.name, self.alone, _PUSHED, self._nacks[message.id]), message
         )
         context.checks.on_done(name, self._saved_as, message.id)
         self.session.on_pushed(message.id)
@@ -262,6 +276,8 @@ class AppProcess:
                 self._state.replace(token=token)
             case Report(state, detail):
                 self._context.note(self.name, f"{state.value}: {detail}")
+                if state is ConnectionState.CONNECTED:
+                    self._context.checks.on_session(self._installation.name)
             case Complain(event, detail):
                 self._context.fail(f"{self.name} complains: {event} {detail}")
             case Lost(count):
@@ -297,7 +313,8 @@ class AppProcess:
         self._end()
 
     def _settle_request(self, ref: str, problem: Exception | None) -> None:
-        self.requests.discard(ref)
+        if (change := self.requests.pop(ref, None)) is not None:
+            change.end(done=problem is None)
         if problem is not None and not isinstance(problem, DisplacedError | ClosedError):
             self._context.fail(f"{self.name}: request {ref} failed: {problem}")
 
@@ -317,6 +334,11 @@ class AppProcess:
 
     def _end(self) -> None:
         self.alive = False
+        # The next session fences off what this one asked for.
+        for change in self.requests.values():
+            if change is not None:
+                change.end(done=False)
+        self.requests.clear()
         self._drop()
         if self._timer is not None:
             self._timer.cancel()
@@ -349,11 +371,10 @@ class AppProcess:
 
     def _enter(self, message: Message) -> None:
         context, name = self._context, self._installation.name
-        self.handed += 1
-        seq = context.mailboxes.seq_of(DeviceId(name), MessageId(message.id))
-        context.note(self.name, f"handles {message.id} (number {seq})")
-        given = Given(name, self.name, self.alone, seq, self._nacks[message.id])
-        context.checks.on_handler(given, message)
+        place = context.view.place(DeviceId(name), MessageId(message.id))
+        context.note(self.name, f"handles {message.id} (number {place.seq})")
+        given = Given(name, self.name, self.alone, place, self._nacks[message.id])
+        self.handed_again += context.checks.on_handler(given, message)
 
     # The desk of the app's messages.
 
@@ -377,17 +398,3 @@ class AppProcess:
     async def engage(self, message_id: str, event: str, action: str) -> None:
         at_ms, now = self._context.now_ms(), self._context.now()
         self.carry_out(self.session.on_event(message_id, event, now, at_ms=at_ms, action=action))
-
-
-class _Ear:
-    """Brings what comes over one socket to the process, which may have another one by then."""
-
-    def __init__(self, process: AppProcess, socket: Socket) -> None:
-        self._process = process
-        self._socket = socket
-
-    def on_item(self, item: Item) -> None:
-        self._process.on_item(self._socket, item)
-
-    def on_gone(self) -> None:
-        self._process.on_gone(self._socket)

@@ -24,12 +24,8 @@ class Faults:
     # Of each step.
     connect_fails: float = 0.0
     hint_lost: float = 0.0
-    store_refuses: float = 0.0
-    """The command is not sent."""
-    store_silent: float = 0.0
-    """The command is carried out or not; its answer never comes."""
-    store_repeats: float = 0.0
-    """The connection is lost behind the command, which is sent again."""
+    store_cuts: float = 0.0
+    """The connection of a process is lost, before its commands arrive or behind them."""
     handler_nacks: float = 0.0
     handler_stuck: float = 0.0
     bridge_fails: float = 0.0
@@ -51,9 +47,21 @@ class Faults:
     stalls_of_store: float = 0.0
     stalls_of_shards: float = 0.0
     """The store is slow for one shard."""
-    pauses_of_worker: float = 0.0
     rotations: float = 0.0
-    deaths_of_bridges: float = 0.0
+    deaths_of_apis: float = 0.0
+    deaths_of_workers: float = 0.0
+    stops_of_workers: float = 0.0
+    """They give their leases up before they end."""
+    pauses: float = 0.0
+    """A process stands still, and goes on as if nothing had been."""
+    outages_of_store: float = 0.0
+    """It crashes, and comes back with all that it had."""
+    failovers: float = 0.0
+    """It is lost, and a replica takes over with what it has."""
+    full_store: float = 0.0
+    """Its memory is at the limit for a while."""
+    clock_steps: float = 0.0
+    """The wall clock of a process, or of the store, is set."""
 
     def calm(self) -> None:
         """End all faults; what is on its way arrives soon."""
@@ -73,9 +81,15 @@ RATES: Final = (
     "drains",
     "stalls_of_store",
     "stalls_of_shards",
-    "pauses_of_worker",
     "rotations",
-    "deaths_of_bridges",
+    "deaths_of_apis",
+    "deaths_of_workers",
+    "stops_of_workers",
+    "pauses",
+    "outages_of_store",
+    "failovers",
+    "full_store",
+    "clock_steps",
 )
 
 
@@ -87,9 +101,7 @@ def draw(rng: Random) -> Faults:
         inbox_delay_s=rng.choice([0.01, 0.05, 3.0]),
         connect_fails=_some(rng, 0.4),
         hint_lost=_some(rng, 0.5),
-        store_refuses=_some(rng, 0.1),
-        store_silent=_some(rng, 0.1),
-        store_repeats=_some(rng, 0.1),
+        store_cuts=_some(rng, 0.03),
         handler_nacks=_some(rng, 0.2),
         handler_stuck=_some(rng, 0.1),
         cuts=_some(rng, 0.6),
@@ -103,11 +115,17 @@ def draw(rng: Random) -> Faults:
         drains=_some(rng, 0.15),
         stalls_of_store=_some(rng, 0.1),
         stalls_of_shards=_some(rng, 0.3),
-        pauses_of_worker=_some(rng, 0.2),
         rotations=_some(rng, 0.1),
         bridge_fails=_some(rng, 0.6),
         push_lost=_some(rng, 0.5),
-        deaths_of_bridges=_some(rng, 0.3),
+        deaths_of_apis=_some(rng, 0.15),
+        deaths_of_workers=_some(rng, 0.2),
+        stops_of_workers=_some(rng, 0.1),
+        pauses=_some(rng, 0.4),
+        outages_of_store=_some(rng, 0.06),
+        failovers=_some(rng, 0.08),
+        full_store=_some(rng, 0.06),
+        clock_steps=_some(rng, 0.2),
     )
 
 

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from tests.simulation.context import Context, Line
 
@@ -110,3 +110,37 @@ class Socket:
             self.down.tell_gone()
         if shard_learns:
             self.up.tell_gone()
+
+
+class Hearer(Protocol):
+    """Who has one socket after another."""
+
+    def on_item(self, socket: Socket, item: Item) -> None:
+        """Take a frame of a socket."""
+        ...
+
+    def on_gone(self, socket: Socket) -> None:
+        """Take it that a socket is lost."""
+        ...
+
+
+class Ear:
+    """Brings what comes over one socket to its owner, who may have another one by then."""
+
+    def __init__(self, owner: Hearer, socket: Socket) -> None:
+        self._owner = owner
+        self._socket = socket
+
+    def on_item(self, item: Item) -> None:
+        self._owner.on_item(self._socket, item)
+
+    def on_gone(self) -> None:
+        self._owner.on_gone(self._socket)
+
+
+class Network(Protocol):
+    """How a device reaches a shard."""
+
+    def connect(self, process: Any, attempt: int) -> None:
+        """Open a socket; answer `on_open` or `on_refused`."""
+        ...

@@ -1,14 +1,22 @@
 """Runs one seed to its verdict."""
 
 import asyncio
+import contextlib
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, cast
 
 import structlog
 
 from tests.simulation.clock import StandstillError, VirtualLoop
-from tests.simulation.context import Context, Parts
+from tests.simulation.context import SOUND, Context, Parts
 from tests.simulation.world import World
+
+EXPECTED: Final = {"shard.lease_lost"}
+"""Errors that processes may log: they were caused, and are dealt with."""
 
 
 class SimulationError(AssertionError):
@@ -26,7 +34,7 @@ class Report:
     digest: int
     """Of the whole trace."""
     reached: frozenset[str]
-    """What happened in it: events of messages, and metrics with their labels."""
+    """What happened in it: events of messages, faults, logs, metrics with their labels."""
 
 
 def play(seed: int, parts: Parts | None = None) -> Report:
@@ -37,19 +45,51 @@ def play(seed: int, parts: Parts | None = None) -> Report:
         SimulationError: something raised, or logged an error.
     """
     with (
-        structlog.testing.capture_logs() as logs,
+        _listening() as ear,
+        # Of the dead some are buried before they begin.
+        warnings.catch_warnings(action="ignore", category=RuntimeWarning),
         asyncio.Runner(loop_factory=VirtualLoop) as runner,
     ):
-        context = Context(seed, parts or Parts(), runner.get_loop())
+        context = Context(seed, parts or SOUND, cast("VirtualLoop", runner.get_loop()))
+        ear.fail, ear.heard = context.fail, context.reached
         try:
             runner.run(_perform(context))
         except (StandstillError, ExceptionGroup) as error:
             raise SimulationError(_told(seed, context, repr(error))) from error
+        finally:
+            _bury(context)
         if context.failed.done():
             raise BrokenPromiseError(_told(seed, context, context.failed.result()))
-        if errors := [log for log in logs if log["log_level"] in {"error", "critical"}]:
-            raise SimulationError(_told(seed, context, f"these were logged: {errors}"))
         return Report(context.digest, _reached(context))
+
+
+class _Ear:
+    """Hears what the processes log: an error of theirs fails the run."""
+
+    def __init__(self) -> None:
+        self.fail: Callable[[str], None] = lambda _text: None
+        self.heard: set[str] = set()
+
+    def __call__(self, _logger: object, method: str, told: dict[str, Any]) -> dict[str, Any]:
+        if method in {"error", "exception", "critical"} and told["event"] not in EXPECTED:
+            cause = told.get("exc_info")
+            known = cause if isinstance(cause, BaseException) else sys.exception()
+            lines = traceback.format_exception(known) if known is not None else []
+            text = {name: value for name, value in told.items() if name != "exc_info"}
+            self.fail(f"it was logged: {text}\n{''.join(lines)}")
+        self.heard.add(str(told["event"]))
+        raise structlog.DropEvent
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[_Ear]:
+    ear, processors = _Ear(), structlog.get_config()["processors"]
+    before = list(processors)
+    processors[:] = [ear]
+    try:
+        yield ear
+    finally:
+        processors[:] = before
 
 
 class _EndOfPlayError(Exception):
@@ -65,6 +105,14 @@ async def _perform(context: Context) -> None:
         pass
 
 
+def _bury(context: Context) -> None:
+    """Let what still runs be cancelled, of dead processes too, unheard."""
+    context.over = True
+    context.loop.set_exception_handler(lambda _loop, _problem: None)
+    for process in context.processes:
+        process.bury()
+
+
 async def _end() -> None:
     raise _EndOfPlayError
 
@@ -77,7 +125,7 @@ def _told(seed: int, context: Context, problem: str) -> str:
 
 
 def _reached(context: Context) -> frozenset[str]:
-    found = {event.value for event in context.checks.events}
+    found = {event.value for event in context.checks.events} | context.reached
     for metric in context.counted.collect():
         for sample in metric.samples:
             if sample.value and sample.name.endswith("_total"):

@@ -1,29 +1,29 @@
-"""A shard's process: the real registry, sessions, acks and drain, over simulated sockets."""
+"""A shard's process: the real one, whose door leads to simulated sockets."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Final, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, cast
 
 import msgspec
 from typing_extensions import override
 
-from gateway.process import Entropy
-from gateway.shard.acks import ShardLedger
+from gateway.settings import Settings
+from gateway.shard.app import Shard
+from gateway.shard.connection import Connection
 from gateway.shard.dialect import Dialect
-from gateway.shard.drain import drain
-from gateway.shard.events import Action, Close, Send, SessionLimits, Tally
+from gateway.shard.events import Action, Close, Relay, Send, SessionLimits
+from gateway.shard.frames import TEXT
 from gateway.shard.handshake import Refusal
-from gateway.shard.inbox import read_inbox
+from gateway.shard.listener import Listener
+from gateway.shard.probe import Probe
 from gateway.shard.registry import Registry
-from router.acks import Acks
-from router.model.errors import CloseCode, PushError
-from router.model.ids import ShardId
-from router.routing import Routing
-from router.store.inbox import Inboxes
-from router.store.mailbox import Mailboxes
+from gateway.shard.timer_wheel import TimerWheel
+from router.model.errors import CloseCode
+from router.model.ids import ENTROPY_BYTES, ShardId, new_device_id
+from sdk_client.wire import MessageFrame
 from tests.simulation.context import Context
 from tests.simulation.network import HIGH_WATER, Closing, Item, Socket
-from tests.simulation.store import InboxPort, LeasePort, MailboxPort, StorePort, StoreServer
+from tests.simulation.process import STORE_URL, Process
 
 LEASE_S: Final = 3.0
 SLOW_CONSUMER_S: Final = 5.0
@@ -31,6 +31,8 @@ CLOSE_S: Final = 2.0
 MAX_OVERRUN: Final = 4_096
 DRAIN_S: Final = 2.0
 _LARGEST_FRAME: Final = 512
+_SHORT: Final = 125
+"""The longest payload whose length stands in the second byte of its frame."""
 
 
 class _Frame(msgspec.Struct, frozen=True):
@@ -40,41 +42,44 @@ class _Frame(msgspec.Struct, frozen=True):
     id: str = ""
     sent_at: int = 0
     expires_at: int = 0
+    topic: str = ""
+    data: dict[str, str] = {}
 
 
-class SeededEntropy(Entropy):
-    """The randomness of a process, from the seed."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    @override
-    def bytes(self, count: int) -> bytes:
-        return self._context.entropy(count)
-
-    @override
-    def uniform(self, low: float, high: float) -> float:
-        return self._context.rng.uniform(low, high)
+def payloads(data: bytes) -> Iterator[bytes | str]:
+    """Give what is in frames of WebSocket that were built for many."""
+    at = 0
+    while at < len(data):
+        opcode, length = data[at] & 0x0F, data[at + 1]
+        at += 2
+        if length > _SHORT:
+            size = 2 if length == _SHORT + 1 else 8
+            length = int.from_bytes(data[at : at + size], "big")
+            at += size
+        payload = data[at : at + length]
+        yield payload.decode() if opcode == TEXT else payload
+        at += length
 
 
 class Peer:
     """The shard's end of a socket: does what `gateway.shard.connection` does, on whole messages."""
 
     def __init__(
-        self, shard: "ShardProcess", socket: Socket, dialect: Dialect, number: int
+        self, door: "Door", process: Process, socket: Socket, dialect: Dialect, number: int
     ) -> None:
-        context = shard.context
-        self.session = context.parts.shard_session(dialect, shard.limits, context.now_ms())
+        context = process.context
+        self.session = context.parts.shard_session(dialect, door.limits, process.now_ms())
         self.open = True
         self.socket = socket
-        self._shard = shard
+        self._door = door
+        self._process = process
         self._context = context
         self._number = number
-        self._timer: asyncio.TimerHandle | None = None
+        self._armed_ms = 0
         self._slow: asyncio.TimerHandle | None = None
         self._overrun = 0
         socket.up.end = self
-        socket.down.on_drained = self._drained
+        socket.down.on_drained = lambda: process.enter(self._drained)
         self._arm()
 
     @override
@@ -91,12 +96,15 @@ class Peer:
             if type(action) is Send:
                 parts.append(action.payload)
                 continue
+            if type(action) is Relay:
+                parts += payloads(action.data)
+                continue
             self._write(parts, full=full)
             parts = []
             if type(action) is Close:
                 over = over or self._close(action.code, action.reason)
             else:
-                self._shard.registry.perform(self, action)
+                self._door.registry.perform(self, action)
         self._write(parts, full=full)
         if over:
             self._end(over)
@@ -105,23 +113,38 @@ class Peer:
             self._arm()
 
     def abort(self) -> None:
-        self.socket.cut()
+        self.socket.cut(shard_learns=False)
+        self._context.loop.call_soon(self._lost)
 
     # What the socket brings.
 
     def on_item(self, item: Item) -> None:
-        if not self._shard.alive or not self.open:
+        self._process.enter(lambda: self._take(item))
+
+    def on_gone(self) -> None:
+        self._process.enter(self._lost)
+
+    def _take(self, item: Item) -> None:
+        if not self.open:
             return
         if isinstance(item, Closing):
             self.open = False
             self._end("client_close")
             return
-        self.carry_out(self.session.on_message(item, self._context.now_ms()))
+        self.carry_out(self.session.on_message(item, self._process.now_ms()))
 
-    def on_gone(self) -> None:
-        if self._shard.alive and self.open:
+    def _lost(self) -> None:
+        if self.open:
             self.open = False
             self._end("lost")
+
+    def tick(self, now_ms: int) -> None:
+        """Take it that the wheel has given this one."""
+        self._armed_ms = 0
+        if self.open:
+            if 0 < self.session.deadline_ms <= now_ms:
+                self.carry_out(self.session.on_timer(now_ms))
+            self._arm()
 
     # Inside.
 
@@ -140,17 +163,17 @@ class Peer:
         elif down.buffered > HIGH_WATER:
             self._overrun = 0
             self._slow = self._context.loop.call_later(SLOW_CONSUMER_S, self._drop_slow)
-            self.carry_out(self.session.on_writable(False, self._context.now_ms()))
+            self.carry_out(self.session.on_writable(False, self._process.now_ms()))
 
     def _drained(self) -> None:
         if self._slow is not None:
             self._slow.cancel()
             self._slow = None
-            if self._shard.alive and self.open:
-                self.carry_out(self.session.on_writable(True, self._context.now_ms()))
+            if self.open:
+                self.carry_out(self.session.on_writable(True, self._process.now_ms()))
 
     def _drop_slow(self) -> None:
-        if self._shard.alive and (over := self._close(CloseCode.SLOW_CONSUMER, "too slow")):
+        if over := self._close(CloseCode.SLOW_CONSUMER, "too slow"):
             self._end(over)
 
     def _close(self, code: CloseCode, reason: str) -> str:
@@ -163,25 +186,17 @@ class Peer:
         return code.name.lower()
 
     def _end(self, reason: str) -> None:
-        for timer in (self._timer, self._slow):
-            if timer is not None:
-                timer.cancel()
-        for action in self.session.on_closed(self._context.now_ms()):
-            self._shard.registry.perform(self, action)
-        self._shard.registry.closed(self, reason)
+        if self._slow is not None:
+            self._slow.cancel()
+        self._door.wheel.disarm(self, self._armed_ms)
+        self._armed_ms = 0
+        for action in self.session.on_closed(self._process.now_ms()):
+            self._door.registry.perform(self, action)
+        self._door.registry.closed(self, reason)
 
     def _arm(self) -> None:
-        at = self._context.at_ms(self.session.deadline_ms)
-        if self._timer is not None:
-            if not self._timer.cancelled() and self._timer.when() <= at:
-                return
-            self._timer.cancel()
-        self._timer = self._context.loop.call_at(at, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        if self._shard.alive and self.open:
-            self.carry_out(self.session.on_timer(self._context.now_ms()))
+        if self.open and self.session.deadline_ms:
+            self._armed_ms = self._door.wheel.arm(self, self.session.deadline_ms, self._armed_ms)
 
     # Checks.
 
@@ -190,32 +205,84 @@ class Peer:
         frame = cast("Callable[..., _Frame]", decode)(payload, type=_Frame)
         self._context.note(self.socket.name, f"← {frame.op} {frame.id}".rstrip())
         if frame.op == "message":
-            checks, name = self._context.checks, self.socket.name
-            checks.on_written(name, frame.id, frame.expires_at, frame.sent_at, full=full)
+            told = MessageFrame(
+                frame.id, frame.sent_at, frame.expires_at, topic=frame.topic, data=frame.data
+            )
+            name, now_ms = self.socket.name, self._process.now_ms()
+            self._context.checks.on_written(name, told, now_ms, full=full)
 
     def _watch(self) -> None:
-        checks, window = self._context.checks, self._shard.limits.window
+        checks, window = self._context.checks, self._door.limits.window
         checks.on_in_flight(self.socket.name, self.session.in_flight, window)
         limit = HIGH_WATER + (window + 1) * _LARGEST_FRAME + MAX_OVERRUN
         checks.on_buffered(self.socket.name, self.socket.down.buffered, limit)
 
 
-class ShardProcess:
-    """One life of a shard."""
+class Door(Listener):
+    """The real listener, with its clock and its wheel, and without a port."""
 
     def __init__(
-        self, context: Context, server: StoreServer, tasks: asyncio.TaskGroup, number: int
+        self,
+        process: Process,
+        settings: Settings,
+        registry: Registry,
+        dialects: Mapping[str, Dialect],
+        limits: SessionLimits,
     ) -> None:
-        self.context = context
-        self.id = ShardId(f"shard-{number}")
-        self.alive = True
+        super().__init__(settings, registry, dialects, limits, process, process.context.metrics)
+        self.limits = limits
+        self.registry = registry
         self.accepting = False
-        scale, now_ms = context.scale, context.now_ms
-        self.limits = SessionLimits(
-            shard=self.id,
-            tally=Tally(),
-            window=scale.window,
-            ack_timeout_ms=scale.ack_timeout_ms,
+        self._process = process
+        self._peers = 0
+
+    @property
+    def wheel(self) -> TimerWheel[Peer]:
+        return cast("TimerWheel[Peer]", self._wheel)
+
+    @override
+    async def _open(self, host: str, device_port: int, tls: object) -> int:
+        self.accepting = True
+        return 1
+
+    @override
+    def stop_accepting(self) -> None:
+        self.accepting = False
+
+    def admit(self) -> Refusal | None:
+        return self._admit()
+
+    def accept(self, socket: Socket, dialect: Dialect) -> None:
+        """Take it that a handshake is done."""
+        self._peers += 1
+        self.registry.opened(
+            cast("Connection", Peer(self, self._process, socket, dialect, self._peers))
+        )
+
+
+class _NoProbe:
+    """Stands where the probe does: what it looks at is looked at by the checks."""
+
+    probe_ms = 0
+
+    async def run(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+
+class SimulatedShard(Shard):
+    """One life of a shard under one id, as the process makes it."""
+
+    def __init__(self, process: Process, settings: Settings, *given: Any) -> None:
+        super().__init__(settings, *given)
+        context = process.context
+        limits = SessionLimits(
+            shard=self._name,
+            tally=self._tally,
+            window=settings.window,
+            ack_timeout_ms=context.scale.ack_timeout_ms,
             heartbeat_ms=30_000,
             connect_timeout_ms=5_000,
             sent_after_ms=500,
@@ -223,82 +290,72 @@ class ShardProcess:
             settle_ms=2_000,
             max_settled=64,
         )
-        self._port = StorePort(context, server, self.id)
-        mailboxes = cast("Mailboxes", MailboxPort(self._port))
-        self._inboxes = cast("Inboxes", InboxPort(self._port))
-        self._leases = LeasePort(self._port)
-        self._ledger = ShardLedger(
-            Acks(mailboxes, context.metrics, now_ms, limit=scale.max_acks), mailboxes, now_ms
-        )
-        routing = Routing(self._inboxes, context.metrics)
-        self.registry = Registry(
-            self.id, mailboxes, self._ledger, routing, context.metrics, now_ms, tasks
-        )
-        self._peers: list[Peer] = []
-        self._life = tasks.create_task(self._live())
+        dialects = context.dialects
+        self.door = Door(process, settings, self._registry, dialects, limits)
+        self._listener = self.door
+        self._probe = cast("Probe", _NoProbe())
+        self._ledger._acks._limit = context.scale.max_acks
+
+
+class ShardProcess(Process):
+    """A shard's process: one life of a shard after another, as `gateway.shard.app.run`."""
+
+    def __init__(self, context: Context, number: int, skew_ms: int) -> None:
+        super().__init__(context, f"shard-{number}", skew_ms)
+        self._role = self.role()
+        self._shard: SimulatedShard | None = None
+        self.sockets: list[Socket] = []
+        self.run(self._live())
+
+    @property
+    def accepting(self) -> bool:
+        return self.alive and self._shard is not None and self._shard.door.accepting
+
+    @property
+    def draining(self) -> bool:
+        return self._role.stopping.is_set()
 
     def admit(self) -> Refusal | None:
-        return self.registry.admit()
+        assert self._shard is not None
+        return self._shard.door.admit()
 
     def accept(self, socket: Socket, dialect: Dialect) -> None:
-        """Take it that a handshake is done."""
-        peer = Peer(self, socket, dialect, len(self._peers))
-        self._peers.append(peer)
-        self.registry.opened(peer)
+        """Have the process take it that a handshake is done."""
+        self.sockets.append(socket)
+        door = self._shard.door if self._shard is not None else None
+        if door is not None:
+            self.enter(lambda: door.accept(socket, dialect))
 
-    def stall(self, stall_s: float) -> None:
-        """Have the store stand still for this shard alone."""
-        self.context.note(self.id, f"cannot reach the store for {stall_s} s")
-        self._port.stalled_until = self.context.now() + stall_s
-
-    def kill(self) -> None:
+    def die(self) -> None:
         """Die without a word; the kernel closes the sockets, or the whole machine is gone."""
-        self.alive = self.accepting = self._port.alive = False
-        self._life.cancel()
         told = self.context.happens(0.7)
-        self.context.note(self.id, f"dies, its sockets {'close' if told else 'fall silent'}")
-        for peer in self._peers:
-            peer.socket.cut(device_learns=told, shard_learns=False)
-
-    async def drain(self) -> None:
-        """Stop as on SIGTERM."""
-        self.context.note(self.id, "drains")
-        await drain(self, self.registry, self._ledger, SeededEntropy(self.context), DRAIN_S)
-        try:
-            async with asyncio.timeout(1.0):
-                await self._leases.shard_drop(self.id)
-                await self._inboxes.close(self.id)
-        except (PushError, TimeoutError):
-            self.context.note(self.id, "leaves its lease")
+        self.context.note(self.name, f"dies, its sockets {'close' if told else 'fall silent'}")
         self.kill()
+        for socket in self.sockets:
+            socket.cut(device_learns=told, shard_learns=False)
 
-    def stop_accepting(self) -> None:
-        self.accepting = False
-
-    async def close(self) -> None:
-        for peer in self._peers:
-            peer.abort()
+    def drain(self) -> None:
+        """Stop as on SIGTERM."""
+        self.context.note(self.name, "drains")
+        self.enter(self._role.stopping.set)
 
     async def _live(self) -> None:
-        while not self.accepting:
-            try:
-                await self._inboxes.open(self.id)
-                await self._renew()
-                self.accepting = True
-            except PushError:
-                await asyncio.sleep(0.2)
-        metrics, now_ms = self.context.metrics, self.context.now_ms
-        async with asyncio.TaskGroup() as mine:
-            mine.create_task(read_inbox(self._inboxes, self.registry, metrics, now_ms))
-            mine.create_task(self._hold_lease())
-
-    async def _renew(self) -> None:
-        await self._leases.shard_renew(self.id, b"", int(LEASE_S * 1000))
-
-    async def _hold_lease(self) -> None:
-        while True:
-            await asyncio.sleep(LEASE_S / 3)
-            try:
-                await self._renew()
-            except PushError:
-                self.context.note(self.id, "cannot renew its lease")
+        context, role = self.context, self._role
+        settings = Settings(
+            store_url=STORE_URL,
+            window=context.scale.window,
+            lease_s=LEASE_S,
+            drain_s=DRAIN_S,
+            slow_consumer_s=SLOW_CONSUMER_S,
+            ack_timeout_s=context.scale.ack_timeout_ms / 1000,
+        )
+        async with self.store() as store:
+            while not role.stopping.is_set():
+                name = ShardId(f"{self.name}-{new_device_id(self.entropy.bytes(ENTROPY_BYTES))}")
+                async with asyncio.TaskGroup() as tasks:
+                    self._shard = SimulatedShard(self, settings, role, store, name, tasks)
+                    await self._shard.serve()
+        context.note(self.name, "ends")
+        self.kill()
+        for socket in self.sockets:
+            socket.cut(shard_learns=False)

@@ -2,16 +2,31 @@
 
 import pytest
 
-from tests.simulation.canaries import CANARIES
+from tests.simulation.canaries import CANARIES, FIRST_SEED, FUNCTIONS, with_function
 from tests.simulation.context import Parts
 from tests.simulation.play import BrokenPromiseError, play
-from tests.simulation.test_simulation import SEEDS
+
+pytestmark = pytest.mark.timeout(900)  # so many runs, on whatever machine
+
+SEEDS = 300
+"""The most that one may take."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("canary", CANARIES, ids=lambda parts: parts.name)
 def test_a_planted_defect_is_found(canary: Parts) -> None:
-    for seed in range(SEEDS):
+    _find(canary)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_defect_in_a_function_of_the_store_is_found(function: str) -> None:
+    _find(with_function(function))
+
+
+def _find(canary: Parts) -> None:
+    first = FIRST_SEED.get(canary.name, 0)
+    for seed in range(first, first + SEEDS):
         try:
             play(seed, canary)
         except BrokenPromiseError:

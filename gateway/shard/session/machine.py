@@ -187,9 +187,12 @@ class Session(TopicDelivery):
         read, self._read = self._read, None
         if read is None:
             raise SessionError("nothing was fetched")
-        if window is None:
-            return self._close(CloseCode.DISPLACED, "displaced by a newer session")
-        return self._take(window, read, now_ms, [])
+        return self.on_stale() if window is None else self._take(window, read, now_ms, [])
+
+    def on_stale(self) -> Sequence[Action]:
+        """Take it that the store knows another epoch: after a failover that may be an older one."""
+        self.epoch = 0
+        return self._close(CloseCode.TRY_AGAIN_LATER, "the session is over, connect again")
 
     def on_hint(self, hint: Hint, now_ms: int) -> Sequence[Action]:
         """Take a hint from the shard's inbox; one of another epoch changes nothing."""

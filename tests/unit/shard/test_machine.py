@@ -231,9 +231,9 @@ def test_an_unregistered_device_is_told_and_has_no_route_to_give_up(live: Lead) 
     assert live.session.on_closed(live.now_ms) == ()
 
 
-def test_a_read_that_the_store_refuses_means_a_newer_session(live: Lead) -> None:
+def test_a_read_of_an_epoch_that_the_store_does_not_know_ends_the_session(live: Lead) -> None:
     fetch(live.hint(2))
-    assert closed(live.fetched(None)) == 4002
+    assert closed(live.fetched(None)) == 1013
     assert live.session.on_closed(live.now_ms) == ()
 
 

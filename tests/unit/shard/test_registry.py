@@ -200,7 +200,7 @@ async def test_a_session_whose_epoch_is_stale_ends_with_its_next_read(parts: Par
     device, socket = await parts.device()
     await parts.stages.attach(device, await parts.stages.shard())
     parts.wake(device.device_id)
-    assert await socket.closed() == 4002
+    assert await socket.closed() == 1013
     await parts.ledger.flush()
     assert await parts.connected(device)
 
