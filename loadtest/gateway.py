@@ -13,7 +13,7 @@ import msgspec
 from loadtest.processes import command, descendants
 
 _ROLES: Final = ("api", "shard", "worker")
-_LIFTED: Final = {
+RATES_LIFTED: Final = {
     "project_sends_per_s": 0,
     "project_publishes_per_s": 0,
     "device_sends_per_min": 0,
@@ -22,7 +22,9 @@ _LIFTED: Final = {
     "address_connections_per_min": 0,
     "device_frames_per_s": 0,
 }
-"""Limits protect a server from what a measurement does."""
+"""Limits by rate protect a server from what a measurement does."""
+ALL_LIFTED: Final = {**RATES_LIFTED, "api_queue_s": 0}
+"""And what it has no time for waits, instead of being refused."""
 _START_S: Final = 120.0
 _EACH_S: Final = 3.0
 """More for each process, on a machine that has other things to do."""
@@ -77,20 +79,24 @@ def executable() -> str:
 
 @contextlib.asynccontextmanager
 async def serve(
-    data_dir: Path, *, flags: Mapping[str, object] | None = None
+    data_dir: Path,
+    *,
+    flags: Mapping[str, object] | None = None,
+    lifted: Mapping[str, object] = ALL_LIFTED,
 ) -> AsyncIterator[Gateway]:
     """Start a gateway on free ports, and stop it in the end.
 
     Args:
         data_dir: where its store lives; a directory used before brings its devices back.
         flags: further flags of `pushwire serve`, by name.
+        lifted: those that lift limits, unless `flags` has them.
 
     Raises:
         ConnectionError: it did not come up.
     """
     words = ["--data-dir", str(data_dir)]
     ports = {"api_port": 0, "device_port": 0, "ops_port": 0}
-    for name, value in {**ports, **_LIFTED, **(flags or {})}.items():
+    for name, value in {**ports, **lifted, **(flags or {})}.items():
         words += ["--" + name.replace("_", "-"), str(value)]
     log_path = data_dir.with_suffix(".log")
     with log_path.open("ab") as log:

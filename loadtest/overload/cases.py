@@ -16,7 +16,7 @@ import msgspec
 
 from loadtest.cases import Say, Scale
 from loadtest.fleet import Connect, Expect, FleetProcess, Register, fleet_process
-from loadtest.gateway import Gateway, Project, create_project, serve
+from loadtest.gateway import RATES_LIFTED, Gateway, Project, create_project, serve
 from loadtest.overload.flood import Flood, Flooded, FloodProcess, flood_process
 from loadtest.overload.storm import Enrol, Storm, Stormed, StormProcess, storm_process
 from loadtest.processes import CpuMeter
@@ -82,7 +82,8 @@ async def _stage(devices: int) -> AsyncIterator[_Stage]:
     with tempfile.TemporaryDirectory(prefix="pushwire-bench-") as folder:
         async with contextlib.AsyncExitStack() as stack:
             with _half(0):
-                gateway = await stack.enter_async_context(serve(Path(folder, "data"), flags=_FLAGS))
+                serving = serve(Path(folder, "data"), flags=_FLAGS, lifted=RATES_LIFTED)
+                gateway = await stack.enter_async_context(serving)
             with _half(1):
                 project = await create_project(gateway.data_dir, _PROJECT)
                 fleet = await stack.enter_async_context(fleet_process())

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from loadtest.address import is_this_machine
-from loadtest.gateway import create_project, serve
+from loadtest.gateway import RATES_LIFTED, create_project, serve
 from loadtest.http import encode_request, open_connection
 from loadtest.run.protocol import Place
 from loadtest.run.samples import pids_of
@@ -131,7 +131,8 @@ async def own_gateway(spec: Spec) -> AsyncIterator[Ground]:
                 store = await _store(stack, wanted, Path(folder))
                 if store is not None:
                     flags["store_url"] = store.url
-                gateway = await stack.enter_async_context(serve(data_dir, flags=flags))
+                serving = serve(data_dir, flags=flags, lifted=RATES_LIFTED)
+                gateway = await stack.enter_async_context(serving)
                 url = store.url if store else ""
                 project = await create_project(data_dir, "loadtest", store_url=url)
             except (ConnectionError, FileNotFoundError, StoreError) as error:

@@ -54,7 +54,7 @@ def test_charts_draw_and_answer_the_pointer_offline(tmp_path: Path, width: int) 
     assert shown is not None, done.stderr[-2000:]
     found = json.loads(html.unescape(shown[1]))
     assert found["said"] == []
-    assert len(found["tips"]) == 7
+    assert len(found["tips"]) == 10
     for tip in found["tips"]:
         assert not tip["hidden"]
         assert tip["gone"]
