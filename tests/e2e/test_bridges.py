@@ -263,10 +263,11 @@ async def a_dead_address_is_told(stage: Stage) -> None:
 
 async def dead_letters_by_commands(stage: Stage) -> None:
     device, token = await stage.on_apns()
-    stage.apns.faults.of(token, *[faults.answer(400, "BadPriority")] * 2)
+    stage.apns.faults.of(token, *[faults.answer(400, "BadPriority")] * 3)
     first = await stage.gateway.send(device["token"], **SHOWN)
     second = await stage.gateway.send(device["token"], bridge="only", **SHOWN)
-    for message in (first, second):
+    never = await stage.gateway.send(device["token"], ttl="0s", **SHOWN)
+    for message in (first, second, never):
         assert (await stage.has(message, "failed"))["failed"] == "rejected: BadPriority"
     lane = f"br_{stage.gateway.project}_apns"
     letters = json.loads(await stage.command("dlq", "list", "--webhook", lane, "--json"))
@@ -274,13 +275,14 @@ async def dead_letters_by_commands(stage: Stage) -> None:
     of = {}
     for letter in letters:
         shown = json.loads(await stage.command("dlq", "show", letter["id"], "--json"))
-        of[next(m for m in (first, second) if m in json.dumps(shown))] = letter["id"]
-    out = await stage.command("dlq", "replay", of[first])
-    assert out == "1 will be sent again\n"
-    await stage.has(first, "bridged")
-    assert stage.at_apple(token) == [first]
+        of[next(m for m in (first, second, never) if m in json.dumps(shown))] = letter["id"]
+    for message in (first, second):
+        out = await stage.command("dlq", "replay", of[message])
+        assert out == "1 will be sent again\n"
+        await stage.has(message, "bridged")
+    assert stage.at_apple(token) == [first, second]
     code, _, err = await pushwire(
-        *("dlq", "replay", of[second], "--data-dir", str(stage.gateway.data_dir)),
+        *("dlq", "replay", of[never], "--data-dir", str(stage.gateway.data_dir)),
         environment={
             "PUSHWIRE_PROJECT": stage.gateway.project,
             "PUSHWIRE_API_KEY": stage.gateway.api_key,
