@@ -34,7 +34,7 @@ from gateway.shard.handshake import Refusal
 from gateway.shard.session import Session
 from gateway.shard.topics import TopicIndex
 from router.model.errors import PushError
-from router.model.hint import Advance, AnyHint, Displace, Hint, Publish, Retract, Route
+from router.model.hint import Advance, AnyHint, Displace, Hint, Publish, Retract, Route, Wake
 from router.model.ids import DeviceId, ShardId
 from router.model.mailbox import Attached, AttachResult
 from router.routing import Routing
@@ -289,7 +289,7 @@ class Registry:
             self._unavailable(connection)
             return
         if attached.displaced is not None:
-            self._displace(device, attached.displaced)
+            self._displace(device, attached.displaced, for_good=connection.open)
         if not connection.open:
             if attached.result is AttachResult.ATTACHED:
                 self._ledger.detach(device, attached.epoch)
@@ -301,8 +301,13 @@ class Registry:
                 self.topics.joined(connection, attached.standing)
             self.dispatch([hint for hint in early.hints if hint.epoch == attached.epoch])
 
-    def _displace(self, device: DeviceId, route: Route) -> None:
-        hint = Displace(device, route.epoch)
+    def _displace(self, device: DeviceId, route: Route, *, for_good: bool) -> None:
+        """End the session that an attach took the route from.
+
+        Where that attach came late, of a connection that is gone, the session is the device's only
+        one: it finds out that it is stale, and the device connects again.
+        """
+        hint = Displace(device, route.epoch) if for_good else Wake(device, route.epoch)
         if route.shard == self.shard:
             self.dispatch([hint])
         else:

@@ -225,14 +225,16 @@ CANARIES: Final = [
 ]
 FUNCTIONS: Final = sorted(_FUNCTIONS)
 FIRST_SEED: Final = {
-    "ForgetsGaps": 18,
-    "IgnoresItsWindow": 8,
-    "WritesToTheSlow": 2,
-    "answers before a replica has it": 60,
-    "attaches the oldest": 28,
-    "gives jobs to anybody": 2,
-    "loses jobs of the dead": 4,
-    "never comes back": 3,
+    "ForgetsGaps": 22,
+    "HearsOldHints": 98,
+    "IgnoresExpiry": 16,
+    "IgnoresItsWindow": 19,
+    "answers before a replica has it": 2,
+    "attaches the oldest": 44,
+    "gives jobs to anybody": 3,
+    "gives work to anybody": 2,
+    "loses jobs of the dead": 6,
+    "never comes back": 7,
 }
 """Where the search begins, to save time; wherever it does, it finds them."""
 

@@ -234,7 +234,8 @@ class Checks:
         if frame.expires_at == frame.sent_at:  # now or never, from the moment of its acceptance
             if abs(now_ms - self._now_ms()) > CLOCKS_MS:
                 return  # nobody can tell by a clock that is wrong
-            until_ms, now_ms = self._accepted_ms[message] + LIVE_GRACE_MS, self._now_ms()
+            grace_ms = LIVE_GRACE_MS + 2 * CLOCKS_MS
+            until_ms, now_ms = self._accepted_ms[message] + grace_ms, self._now_ms()
         if now_ms > until_ms:
             self._fail(f"{session} writes {message} past its time")
 
@@ -252,6 +253,7 @@ class Checks:
 
     def on_session(self, device: str) -> None:
         """Take it that a device has a new session."""
+        self.topics.on_session(device)
         if device in self._unordered:
             self._unordered.discard(device)
             for whose, stream in list(self._newest):

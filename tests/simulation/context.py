@@ -20,7 +20,7 @@ from router.telemetry.metrics import Metrics
 from sdk_client.session import Session as SdkSession
 from tests.simulation.checks import Checks
 from tests.simulation.clock import VirtualLoop
-from tests.simulation.faults import Faults, draw
+from tests.simulation.faults import Cut, Faults, draw
 from tests.simulation.view import StoreView
 
 EPOCH_MS: Final = 1_800_000_000_000
@@ -85,13 +85,13 @@ class Mortal(Protocol):
 class Context:
     """Made anew for each run."""
 
-    def __init__(self, seed: int, parts: Parts, loop: VirtualLoop) -> None:
+    def __init__(self, seed: int, parts: Parts, cut: Cut, loop: VirtualLoop) -> None:
         self.loop = loop
         self.rng = Random(seed)
         self.parts = parts
-        self.drawn: Final = draw(self.rng)
+        self.drawn: Final = cut.apply(draw(self.rng))
         self.faults: Faults = self.drawn
-        self.faults_s = FAULTS_S
+        self.faults_s = cut.seconds
         self.scale = Scale.draw(self.rng)
         self.counted = CollectorRegistry()
         self.metrics = Metrics(self.counted)

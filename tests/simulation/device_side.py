@@ -334,10 +334,7 @@ class AppProcess:
 
     def _end(self) -> None:
         self.alive = False
-        # The next session fences off what this one asked for.
-        for change in self.requests.values():
-            if change is not None:
-                change.end(done=False)
+        self._context.checks.topics.leave(self._installation.name, self.requests.values())
         self.requests.clear()
         self._drop()
         if self._timer is not None:

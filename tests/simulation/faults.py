@@ -4,9 +4,11 @@ Each run has some of the faults only, and those more or less often: a world in w
 fails all the time finds less than one in which two or three faults meet.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from random import Random
 from typing import Final
+
+from typing_extensions import override
 
 _OFF: Final = 0.45
 """How likely a run is to be without any one fault."""
@@ -65,8 +67,8 @@ class Faults:
 
     def calm(self) -> None:
         """End all faults; what is on its way arrives soon."""
-        for field in fields(self):
-            setattr(self, field.name, field.default)
+        for one in fields(self):
+            setattr(self, one.name, one.default)
 
 
 RATES: Final = (
@@ -131,3 +133,32 @@ def draw(rng: Random) -> Faults:
 
 def _some(rng: Random, most: float) -> float:
     return 0.0 if rng.random() < _OFF else rng.uniform(0.1, 1.0) * most
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A shorter run of a seed: trouble for less time, and without some of its faults."""
+
+    seconds: float = 30.0
+    without: frozenset[str] = field(default_factory=frozenset)
+
+    def apply(self, drawn: Faults) -> Faults:
+        """Leave faults out."""
+        for one in fields(drawn):
+            if one.name in self.without:
+                setattr(drawn, one.name, one.default)
+        return drawn
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.seconds:g}:{','.join(sorted(self.without))}"
+
+    @classmethod
+    def read(cls, text: str) -> "Cut":
+        """Read what `str` wrote."""
+        seconds, _, names = text.partition(":")
+        return cls(float(seconds), frozenset(names.split(",")) - {""})
+
+
+WHOLE: Final = Cut()
+NAMES: Final = tuple(one.name for one in fields(Faults))

@@ -138,8 +138,9 @@ class Happenings:
     def clock_steps(self) -> None:
         step_ms = self._context.rng.choice(_STEPS_MS)
         if self._context.happens(0.2):
-            self._context.note("store", f"has its clock set by {step_ms} ms")
-            self._server.skew_ms += step_ms
+            # One that is set back hides broadcasts from devices that registered before.
+            self._context.note("store", f"has its clock set by {abs(step_ms)} ms")
+            self._server.skew_ms += abs(step_ms)
         elif (process := self._any_process()) is not None:
             self._context.note(process.name, f"has its clock set by {step_ms} ms")
             process.skew_ms += step_ms
@@ -191,7 +192,6 @@ class Happenings:
         server = self._server
         server.stalled_until = min(server.stalled_until, self._context.now() + 1)
         server.full = False
-        server.skew_ms = 0
         if server.failed_over:
             # Who connected in the time that was lost counts as away until it connects again.
             for installation in self._installations:

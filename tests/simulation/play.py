@@ -6,13 +6,14 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, cast
 
 import structlog
 
 from tests.simulation.clock import StandstillError, VirtualLoop
 from tests.simulation.context import SOUND, Context, Parts
+from tests.simulation.faults import WHOLE, Cut, Faults
 from tests.simulation.world import World
 
 EXPECTED: Final = {"shard.lease_lost"}
@@ -37,8 +38,8 @@ class Report:
     """What happened in it: events of messages, faults, logs, metrics with their labels."""
 
 
-def play(seed: int, parts: Parts | None = None) -> Report:
-    """Run one seed.
+def play(seed: int, parts: Parts | None = None, cut: Cut = WHOLE) -> Report:
+    """Run one seed, or a shorter run of it.
 
     Raises:
         BrokenPromiseError: a check failed.
@@ -50,16 +51,16 @@ def play(seed: int, parts: Parts | None = None) -> Report:
         warnings.catch_warnings(action="ignore", category=RuntimeWarning),
         asyncio.Runner(loop_factory=VirtualLoop) as runner,
     ):
-        context = Context(seed, parts or SOUND, cast("VirtualLoop", runner.get_loop()))
+        context = Context(seed, parts or SOUND, cut, cast("VirtualLoop", runner.get_loop()))
         ear.fail, ear.heard = context.fail, context.reached
         try:
             runner.run(_perform(context))
         except (StandstillError, ExceptionGroup) as error:
-            raise SimulationError(_told(seed, context, repr(error))) from error
+            raise SimulationError(_told(seed, cut, context, repr(error))) from error
         finally:
             _bury(context)
         if context.failed.done():
-            raise BrokenPromiseError(_told(seed, context, context.failed.result()))
+            raise BrokenPromiseError(_told(seed, cut, context, context.failed.result()))
         return Report(context.digest, _reached(context))
 
 
@@ -117,11 +118,18 @@ async def _end() -> None:
     raise _EndOfPlayError
 
 
-def _told(seed: int, context: Context, problem: str) -> str:
+def _told(seed: int, cut: Cut, context: Context, problem: str) -> str:
+    again = f"PUSHWIRE_SIM_SEED={seed}" + (f" PUSHWIRE_SIM_CUT={cut}" if cut != WHOLE else "")
     return context.checks.shorten(
-        f"seed {seed}: {problem}\n\n{context.scale}\n{context.drawn}\n\n{context.trace()}\n\n"
-        f"Again: PUSHWIRE_SIM_SEED={seed} .venv/bin/pytest tests/simulation/test_simulation.py"
+        f"seed {seed}: {problem}\n\n{context.scale}\n{_of(context.drawn)}\n\n{context.trace()}\n\n"
+        f"Again: {again} .venv/bin/pytest tests/simulation/test_simulation.py -k holds"
     )
+
+
+def _of(drawn: Faults) -> str:
+    """Name the faults that a run has."""
+    had = {one.name: getattr(drawn, one.name) for one in fields(drawn)}
+    return ", ".join(f"{name}={value:.3g}" for name, value in had.items() if value)
 
 
 def _reached(context: Context) -> frozenset[str]:

@@ -1,6 +1,7 @@
-"""Every promise of delivery holds, whatever goes wrong: some hundred seeds of a world of faults.
+"""Every promise of delivery holds, whatever goes wrong: some dozen seeds of a world of faults.
 
-`PUSHWIRE_SIM_SEED=<n>` plays one seed alone. docs/testing.md tells how a run is made.
+`PUSHWIRE_SIM_SEED=<n>` plays one seed alone, `PUSHWIRE_SIM_CUT=<…>` a shorter run of it.
+docs/testing.md tells how a run is made.
 """
 
 import os
@@ -12,8 +13,10 @@ from typing import Final
 
 import pytest
 
-from tests.simulation.faults import RATES
-from tests.simulation.play import play
+from tests.simulation.canaries import with_function
+from tests.simulation.faults import RATES, WHOLE, Cut
+from tests.simulation.play import SimulationError, play
+from tests.simulation.shrink import play_or_shrink
 
 pytestmark = pytest.mark.timeout(900)  # so many runs, on whatever machine
 
@@ -23,6 +26,7 @@ SOAK: Final = 5_000
 SOAK_CHUNK: Final = 250
 ROOT: Final = Path(__file__).parents[2]
 _CHOSEN: Final = os.environ.get("PUSHWIRE_SIM_SEED")
+_CUT: Final = os.environ.get("PUSHWIRE_SIM_CUT", "")
 CHUNKS: Final = (
     [range(int(_CHOSEN), int(_CHOSEN) + 1)]
     if _CHOSEN
@@ -52,7 +56,10 @@ REACHED: Final = {
 @pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
 def test_every_promise_holds(seeds: range) -> None:
     for seed in seeds:
-        play(seed)
+        if _CUT:
+            play(seed, cut=Cut.read(_CUT))
+        else:
+            play_or_shrink(seed)
 
 
 @pytest.mark.soak
@@ -62,7 +69,7 @@ def test_every_promise_holds(seeds: range) -> None:
 def test_every_promise_holds_for_seeds_that_nobody_chose(chunk: int) -> None:
     first = secrets.randbelow(2**40)
     for seed in range(first, first + SOAK_CHUNK):
-        play(seed)
+        play_or_shrink(seed)
 
 
 @pytest.mark.slow
@@ -91,3 +98,17 @@ def _digest(hash_seed: str) -> int:
         check=True,
     )
     return int(answer.stdout)
+
+
+@pytest.mark.slow
+def test_a_failure_is_told_by_its_shortest_run() -> None:
+    broken = with_function("holds too much")
+    with pytest.raises(SimulationError) as short:
+        play_or_shrink(0, broken)
+    told = str(short.value)
+    cut = Cut.read(told.partition("PUSHWIRE_SIM_CUT=")[2].partition(" ")[0])
+    assert cut.seconds < WHOLE.seconds
+    assert cut.without
+    with pytest.raises(SimulationError) as again:
+        play(0, broken, cut)
+    assert str(again.value) == told

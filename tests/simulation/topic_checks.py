@@ -81,6 +81,8 @@ class TopicChecks:
         self._published: dict[MessageId, _Published] = {}
         self._handled: dict[MessageId, dict[str, str]] = {}
         self._marked = 0
+        self._left: dict[str, list[Change]] = {}
+        """What processes asked for that are no more: their device's next session fences it off."""
 
     def joined(self, device: DeviceId) -> None:
         """Take it that there is a device."""
@@ -90,6 +92,15 @@ class TopicChecks:
         """Take it that somebody asks for a change of a subscription."""
         standing = self._standings[device][topic]
         return Change(standing, self._tick, subscribe=subscribe, asker=asker)
+
+    def leave(self, device: str, changes: Iterable[Change | None]) -> None:
+        """Take it that a process is gone that waited for the answers to these."""
+        self._left.setdefault(device, []).extend(one for one in changes if one is not None)
+
+    def on_session(self, device: str) -> None:
+        """Take it that a device has a new session."""
+        for change in self._left.pop(device, ()):
+            change.end(done=False)
 
     def begin(self) -> int:
         """Take it that something is about to be published."""

@@ -10,7 +10,7 @@ from structlog.typing import EventDict
 from gateway.shard import registry
 from gateway.shard.events import Send
 from gateway.shard.handshake import Refusal
-from router.model.hint import Displace, Unregister
+from router.model.hint import Displace, Unregister, Wake
 from router.model.ids import DeviceId
 from router.registration import Registered
 from router.store import keys
@@ -149,6 +149,18 @@ async def test_a_newer_session_here_displaces_the_older_one_elsewhere(parts: Par
     await parts.connect(device).hear("welcome")
     hints = await parts.stages.inbox(elsewhere)
     assert hints == [Displace(device.device_id, attached.epoch)]
+
+
+async def test_an_attach_that_comes_too_late_for_its_connection_tells_nobody_to_stay_away(
+    parts: Parts,
+) -> None:
+    device = await parts.stages.register()
+    elsewhere = await parts.stages.shard()
+    attached = await parts.stages.attach(device, elsewhere)
+    parts.connect(device).lose()
+    await eventually(lambda: connects(parts, "ok"))
+    hints = await parts.stages.inbox(elsewhere)
+    assert hints == [Wake(device.device_id, attached.epoch)]
 
 
 async def test_a_session_that_ends_gives_up_its_route(parts: Parts) -> None:
