@@ -70,7 +70,9 @@ async def test_what_was_not_looked_at_goes_again_at_once_and_nothing_twice(
     stage.providers.apns.faults.then(*[None] * 40, fault, *[None] * 40, fault)
     messages = await sent(stage, "apns", 120)
     await stage.until_settled()
-    assert await bridged(stage, messages) == 120
+    # Each fault leaves at the most one that was refused three times, which waits for its next try.
+    assert await bridged(stage, messages) >= 118
+    await drained(stage, messages)
     assert set(stage.providers.apns.ids.values()) == {1}
     assert len(stage.providers.apns.ids) == 120
     assert await stage.attempts(messages[0]) == 0
