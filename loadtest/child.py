@@ -47,7 +47,7 @@ async def child(words: Sequence[str], port: int, log_path: Path) -> AsyncIterato
             raise ConnectionError(f"{words[0]} did not come up: {_tail(log_path)}")
         yield process.pid
     finally:
-        await _stop(process)
+        await stop(process, _STOP_S)
 
 
 async def first_line(words: Sequence[str]) -> str:
@@ -77,11 +77,12 @@ async def _listening(process: asyncio.subprocess.Process, port: int) -> bool:
     return False
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def stop(process: asyncio.subprocess.Process, within_s: float) -> None:
+    """End a process: asked at first, killed where it has not gone within so many seconds."""
     if process.returncode is None:
         process.terminate()
         try:
-            async with asyncio.timeout(_STOP_S):
+            async with asyncio.timeout(within_s):
                 await process.wait()
         except TimeoutError:
             process.kill()

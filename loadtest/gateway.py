@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from loadtest.child import stop
 from loadtest.processes import command, descendants
 
 _ROLES: Final = ("api", "shard", "worker")
@@ -108,7 +109,7 @@ async def serve(
         urls = await _ready(process, log_path, _START_S + _EACH_S * sum(roles))
         yield Gateway(urls["api"], urls["devices"], urls["ops"], process.pid, data_dir)
     finally:
-        await _stop(process)
+        await stop(process, _STOP_S)
 
 
 async def create_project(data_dir: Path, name: str, *, store_url: str = "") -> Project:
@@ -147,14 +148,3 @@ async def _ready(
 
 def _tail(path: Path) -> str:
     return path.read_text(errors="replace")[-2000:]
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-        try:
-            async with asyncio.timeout(_STOP_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-    await process.wait()

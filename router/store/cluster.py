@@ -125,9 +125,7 @@ class Cluster:
         """Queue one call of a server function, as `Batch.fcall`; its keys have one hash tag."""
         named = tuple(keys)
         batch = self._at[slot_of_key(named[0], self._tags)]
-        return batch.call(
-            "FCALL", function, len(named), *named, *args, deadline_s=deadline_s, urgent=urgent
-        )
+        return batch.fcall(function, named, args, deadline_s, urgent=urgent)
 
     def gather(
         self,
